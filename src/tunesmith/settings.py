@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)  # without a handler a warning is one line on 
 # Earlier names of settings -> today's. Each works for one release, with a warning, and is then removed from here.
 OLD_NAMES: Mapping[str, str] = {"serve_drafts": "serve_prompt_lookup"}
 
+LAST_BASE = "last"  # in place of a base's name: the one that was asked last
+
 # OpenAI's models that could be tuned: aliases of `base_model`, so that existing code runs unchanged.
 OPENAI_MODELS = (
     "gpt-3.5-turbo",
@@ -325,7 +327,9 @@ class Settings(BaseSettings, TrainingOptions):
         True, description="Guess tokens from earlier text, and verify several of them in one step."
     )
     serve_preload: str = Field(
-        "", description="Base model that a server loads once it is ready; empty: with the first request for it."
+        LAST_BASE,
+        description="Base model that a server loads once it is ready; last: the one that was asked last, if there is"
+        " memory for it; empty: none before the first request for it.",
     )
     serve_memory_mib: int = Field(0, ge=0, description="Memory for loaded base models, MiB; 0: half of the machine's.")
     serve_adapter_mib: int = Field(512, gt=0, description="Memory for loaded adapters, per base model, MiB.")

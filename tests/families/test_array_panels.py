@@ -6,7 +6,18 @@ import torch
 from torch import Tensor
 
 from tunesmith.families import panels
-from tunesmith.families.array_panels import CHUNK, Weights, Width, pack, pack_bias, panel_bytes, widen, widen_rows
+from tunesmith.families.array_panels import (
+    CHUNK,
+    Weights,
+    Width,
+    pack,
+    pack_bias,
+    packing,
+    panel_bytes,
+    take_panels,
+    widen,
+    widen_rows,
+)
 from tunesmith.kernels.vectors import HAS_HALF
 from tunesmith.system.pages import ArraySlab, Slab
 
@@ -46,6 +57,17 @@ def test_a_matrix_of_several_pieces_is_packed_whole() -> None:
     found = pack([numbers], "float32", ArraySlab(numpy.empty(panel_bytes([numbers], "float32"), numpy.uint8)))
     assert numpy.array_equal(found.transpose(0, 2, 1).reshape(-1, inputs)[:outputs], numbers)
     assert not found[-1, :, 3:].any()
+
+
+def test_no_piece_holds_a_copy_before_it_is_packed() -> None:
+    """Where the kernel does not read or round the numbers itself, all pieces together would be the base once more."""
+    numbers = numpy.random.default_rng(0).standard_normal((64, 16), dtype=numpy.float32)
+    panels = take_panels([numbers], "bfloat16", ArraySlab(numpy.zeros(panel_bytes([numbers], "bfloat16"), numpy.uint8)))
+    (work, rows) = packing([numbers], panels)[0]
+    assert numpy.shares_memory(rows, numbers)
+    work()
+    expected = torch.from_numpy(numbers).bfloat16().float().numpy()
+    assert numpy.array_equal(widen(panels).transpose(0, 2, 1).reshape(64, 16), expected)
 
 
 @pytest.mark.parametrize("stored", KINDS)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tunesmith.families.array_panels import Width, whole_panels
+from tunesmith.families.array_panels import CHUNK, Width, whole_panels
 from tunesmith.families.panels import DTYPES, pack, pack_back, pack_bias, packed_bytes
 from tunesmith.system.pages import Slab
 
@@ -38,6 +38,21 @@ def test_each_matrix_begins_a_panel_and_zeros_pad_its_last_one(outputs: tuple[in
     assert first == len(rows)
     with pytest.raises(RuntimeError):
         pack(parts, width, memory)  # it has taken what `packed_bytes` says, and nothing is left
+
+
+def test_a_large_matrix_is_packed_in_pieces_and_each_may_be_freed() -> None:
+    outputs, inputs = 16 * 20 + 3, CHUNK // 128
+    part = torch.arange(outputs * inputs, dtype=torch.int16).view(outputs, inputs).view(torch.bfloat16)
+    expected, freed = part.view(torch.int16).clone(), []
+
+    def free(rows: Tensor) -> None:
+        freed.append(len(rows))
+        rows.zero_()
+
+    rows = unpacked(pack([part, part[:1]], "bfloat16", slab(packed_bytes([part, part[:1]], "bfloat16")), free))
+    assert freed == [128, 128, 67, 1]
+    assert torch.equal(rows[:outputs].view(torch.int16), expected)
+    assert not rows[outputs:].any()
 
 
 def test_biases_are_padded_as_their_matrices_are() -> None:

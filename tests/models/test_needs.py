@@ -10,7 +10,7 @@ from tunesmith.families.lora_layers import linear_paths
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.facts import count_parameters
 from tunesmith.models.headers.safetensors_header import read_header
-from tunesmith.models.needs import LOGIT_TOKENS, PROCESS_BYTES, needs
+from tunesmith.models.needs import LOGIT_TOKENS, PROCESS_BYTES, SLICE_LOGIT_TOKENS, needs
 
 SMOLLM2: JsonObject = {
     "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
@@ -26,6 +26,17 @@ def test_serving_is_the_weights_in_float32_and_training_adds_adapter_and_activat
     output = 4 * 49_152 * (576 + LOGIT_TOKENS)
     assert found.training - found.serving == 16 * adapter + output + 100 * kept
     assert found.serving < found.least < found.training
+
+
+@pytest.mark.parametrize("given", [{"dtype": "bfloat16"}, {"torch_dtype": "float16"}], ids=str)
+def test_weights_in_16_bits_take_half_where_compiled_code_reads_them(given: JsonObject) -> None:
+    parameters, adapter = 134_515_008, 4_884_480
+    found = needs({**SMOLLM2, **given, "model_type": "llama"}, parameters, rank=16, tokens=0)
+    assert found.serving == 2 * parameters + PROCESS_BYTES
+    assert found.training - found.serving == 16 * adapter + 4 * 49_152 * SLICE_LOGIT_TOKENS
+    wide = needs(SMOLLM2, parameters, rank=16, tokens=0)
+    assert needs({**SMOLLM2, **given, "model_type": "cohere"}, parameters, rank=16, tokens=0) == wide
+    assert needs({**SMOLLM2, **given, "model_type": "llama"}, parameters, rank=16, tokens=0, narrow=False) == wide
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen3", "gemma3_text", "gemma3"])

@@ -64,14 +64,31 @@ def test_what_a_clusters_nodes_have_is_not_judged_by_this_machine(tmp_path: Path
 
 
 @ON_A_CPU
-def test_a_lora_is_refused_where_the_base_alone_does_not_fit_the_machine(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("family", "figure"), [("llama", "2199.0"), ("cohere", "4398.0")])
+def test_a_lora_is_refused_where_the_base_alone_does_not_fit_the_machine(
+    tmp_path: Path, family: str, figure: str
+) -> None:
     _write_header(tmp_path, {"model.layers.0.mlp.up_proj.weight": [1 << 20, 1 << 20]})
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
     with pytest.raises(InvalidRequest) as caught:
         check_options(TrainingOptions(lora_targets="mlp"), tmp_path, "huge")
     assert caught.value.message.startswith(
-        "Training beside the 1,099,511,627,776 weights of huge takes 4398.0 GB for them alone; this machine has"
+        f"Training beside the 1,099,511,627,776 weights of huge takes {figure} GB for them alone; this machine has"
     )
     assert (caught.value.param, caught.value.code) == ("model", "out_of_memory")
+
+
+@ON_A_CPU
+def test_a_base_that_fits_in_16_bits_is_trained_where_compiled_code_reads_them(tmp_path: Path) -> None:
+    _write_header(tmp_path, {"model.layers.0.mlp.up_proj.weight": [total_memory() // 3 // 1024, 1024]})
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"model_type": "qwen3"}))
+    check_options(TrainingOptions(lora_targets="mlp"), tmp_path, "large")
+    with pytest.raises(InvalidRequest, match="for them alone"):  # the base's own modules compute it then
+        check_options(TrainingOptions(lora_targets="mlp", lora_dropout=0.1), tmp_path, "large")
+    config.write_text(json.dumps({"model_type": "cohere"}))
+    with pytest.raises(InvalidRequest, match="for them alone"):
+        check_options(TrainingOptions(lora_targets="mlp"), tmp_path, "large")
 
 
 @ON_A_CPU

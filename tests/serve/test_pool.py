@@ -148,6 +148,19 @@ def test_an_adapter_of_something_else_is_refused(
         Pool(Settings(data_dir=tmp_path), Loader()).open(bases[0], tmp_path / "adapter")
 
 
+def test_a_base_whose_files_cannot_be_read_leaves_nobody_waiting(bases: list[Path], tmp_path: Path) -> None:
+    weights = bases[0] / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(b"{")
+    pool = Pool(Settings(data_dir=tmp_path), Loader())
+    for _ in range(2):
+        with pytest.raises(json.JSONDecodeError):
+            pool.open(bases[0])
+    weights.write_bytes(whole)
+    pool.open(bases[0])
+    assert pool.resident() == (bases[0],)
+
+
 def test_closing_unloads_everything(bases: list[Path], tmp_path: Path) -> None:
     loader = Loader()
     pool = Pool(Settings(data_dir=tmp_path), loader)
@@ -276,7 +289,7 @@ def test_adapters_share_their_base(bases: list[Path], renderer: Renderer, tmp_pa
 
 
 def test_without_a_setting_half_of_the_memory_is_for_bases(tmp_path: Path) -> None:
-    assert Pool(Settings(data_dir=tmp_path), Loader())._limit_bytes == total_memory() // 2
+    assert Pool(Settings(data_dir=tmp_path), Loader()).limit_bytes == total_memory() // 2
 
 
 def test_an_adapter_that_is_gone_is_a_sentence(bases: list[Path], tmp_path: Path) -> None:

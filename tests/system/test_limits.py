@@ -13,7 +13,7 @@ import pytest
 
 from tunesmith.system.cgroups import cpu_quota
 from tunesmith.system.cpu import affinity_count, cpu_count
-from tunesmith.system.memory import free_memory, out_of_memory_kills, total_memory
+from tunesmith.system.memory import free_memory, out_of_memory_kills, peak_resident, total_memory
 
 GIB = 1 << 30
 NO_LIMIT_V1 = "9223372036854771712\n"
@@ -239,3 +239,16 @@ def test_kills_for_want_of_memory_are_counted_where_the_kernel_tells(
     machine: Machine, files: dict[str, str], kills: int
 ) -> None:
     assert out_of_memory_kills(machine(files)) == kills
+
+
+def test_a_peak_is_of_the_process_and_not_of_the_one_that_started_it() -> None:
+    ballast = bytearray(os.urandom(1)) * (300 << 20)
+    code = "from tunesmith.system.memory import peak_resident\nprint(peak_resident())"
+    child = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    assert child < 100 << 20 < len(ballast) < peak_resident()
+
+
+def test_a_system_that_tells_no_peak_is_asked_otherwise(tmp_path: Path) -> None:
+    """Before or after the other: a peak does not fall."""
+    least = peak_resident() if sys.platform == "linux" else 1 << 20
+    assert peak_resident(tmp_path) >= 0.9 * least

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tunesmith.system.pages import Reserve, SpareSlab, evict_pages, fresh_slab, slab_bytes, trim_heap
+from tunesmith.system.pages import Reserve, SpareSlab, evict_pages, fresh_slab, is_of_file, slab_bytes, trim_heap
 
 MB = 1 << 20
 
@@ -61,6 +61,7 @@ def test_a_forgotten_tensor_of_a_file_takes_no_memory_and_reads_as_before(tmp_pa
     save_file({"weight": torch.ones(16 * MB // 4)}, file)
     mapped = load_file(file)["weight"]
     assert float(mapped.sum()) == mapped.numel()
+    assert is_of_file(mapped) == (sys.platform == "linux")
     before = resident()
     evict_pages(mapped)
     if sys.platform == "linux":
@@ -70,6 +71,7 @@ def test_a_forgotten_tensor_of_a_file_takes_no_memory_and_reads_as_before(tmp_pa
 
 def test_forgetting_loses_nothing_of_a_tensor_that_is_of_no_file() -> None:
     weight = torch.ones(4 * MB)
+    assert not is_of_file(weight)
     evict_pages(weight)
     assert bool((weight == 1).all())
 

@@ -1,6 +1,7 @@
 """The short measurement behind an estimate's time and memory."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,13 @@ from tunesmith.train.measure import (
     job_benchmark,
     measure_speed,
     record_job,
+    speed_of_job,
     workload,
 )
 from tunesmith.train.protocol.events import Step
 from tunesmith.train.protocol.spec import TrainSpec
+
+BENCHMARK = Benchmark("base", "cpu", 1.0, 2.0, 3.0, 4, 5.0)
 
 
 def parse_chat(value: JsonValue) -> ChatRow:
@@ -141,6 +145,30 @@ def test_a_job_that_says_too_little_leaves_nothing(
 ) -> None:
     assert record_job(tmp_path / "data", spec_of(base_dir, tmp_path, **changes), Seen(job_steps(*tokens), 4.6)) is None
     assert not (tmp_path / "data").exists()
+
+
+LINEARS = 4 * (30 * 576 * (2 * 576 + 2 * 192 + 3 * 1536) + 61 * 576)  # bytes of the default base's, norms with them
+
+
+@pytest.mark.parametrize(
+    ("measured", "step_tokens", "more"), [(1, 90, 1), (1, 800, 0), (2, 90, 0), (2, 800, -1)], ids=str
+)
+def test_a_job_of_small_steps_has_its_weights_in_two_layouts(
+    base_dir: Path, measured: int, step_tokens: float, more: int
+) -> None:
+    found = replace(BENCHMARK, fixed_bytes=2_000_000_000, layouts=measured)
+    job = speed_of_job(found, base_dir, TrainingOptions(), step_tokens, 50_000)
+    assert job is not None
+    assert job.fixed_bytes - found.fixed_bytes == more * LINEARS
+    assert speed_of_job(found, base_dir, TrainingOptions(adapter="none"), step_tokens, 50_000) == found
+    assert speed_of_job(None, base_dir, TrainingOptions(), step_tokens, 50_000) is None
+
+
+def test_a_job_that_leaves_its_speed_says_in_how_many_layouts_its_weights_were(base_dir: Path, tmp_path: Path) -> None:
+    small, spec = job_steps(*[94] * 30), spec_of(base_dir, tmp_path)
+    large = job_steps(*[800] * 30)
+    kept = [record_job(tmp_path / "data", spec, Seen(steps, 4.6)) for steps in (small, large)]
+    assert [None if one is None else one.layouts for one in kept] == [2, 1]
 
 
 def test_hardware_says_how_many_threads_train() -> None:

@@ -139,6 +139,15 @@ def estimate(
     return replace(training, seconds=seconds, verdict_seconds=taken, local_cost=machine.cost(seconds))
 
 
+def job_tokens(report: Report, hyperparameters: Hyperparameters) -> tuple[float, float]:
+    """The base's tokens in a mean step and in a whole job.
+
+    Each row counts as a whole.
+    """
+    tokens, rows = report.base.tokens if report.base else 0, max(1, report.sound_rows)
+    return hyperparameters.batch_size * tokens / rows, float(tokens * hyperparameters.n_epochs)
+
+
 def _training(
     report: Report, hyperparameters: Hyperparameters, price: Price, machine: Machine, held_out: int
 ) -> Estimate:
@@ -206,5 +215,6 @@ __all__ = [
     "Machine",
     "auto_epochs",
     "estimate",
+    "job_tokens",
     "resolve_hyperparameters",
 ]

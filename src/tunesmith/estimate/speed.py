@@ -29,6 +29,7 @@ class Benchmark:
     tokens_at_once: int = 8192  # the trainer divides larger steps
     measured_at: int = 0  # Unix time
     ranks: int = 1  # processes that train together: the speed is that of all, the bytes are those of each
+    layouts: int = 1  # of the frozen weights that were in memory; small steps have one for each direction
 
     def to_json(self) -> JsonObject:
         """The measurement as it is cached."""

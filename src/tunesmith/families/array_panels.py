@@ -106,16 +106,14 @@ class _Piece:
     """Some rows of a matrix, and the panels that they fill."""
 
     def __init__(self, rows: Weights, panels: Weights) -> None:
-        unread = rows.dtype == numpy.float16 and not HAS_HALF  # the processor converts no float16
-        rounded = panels.dtype == numpy.uint16 and rows.dtype != numpy.uint16  # which the kernel does not do
-        self.rows = _bfloat16(widen(rows)) if rounded else widen(rows) if unread else rows
+        self.rows = rows
         self._panels = panels
 
     def pack(self) -> None:
-        rows, panels = self.rows, self._panels
+        rows, panels = self._readable(), self._panels
         inputs, whole = rows.shape[1], len(rows) // LANES
         if rows.flags.c_contiguous:
-            self._pack_squares(whole)
+            self._pack_squares(rows, whole)
             done = inputs // LANES * LANES
         else:
             done = 0
@@ -130,11 +128,18 @@ class _Piece:
         """What can be assigned to the panels: the bits of bfloat16 stay what they are."""
         return rows if rows.dtype == self._panels.dtype else widen(rows)
 
-    def _pack_squares(self, whole: int) -> None:
+    def _readable(self) -> Weights:
+        """What the kernel reads; made when the piece is packed, since all together may be the base once more."""
+        rows = self.rows
+        if self._panels.dtype == numpy.uint16 and rows.dtype != numpy.uint16:
+            return _bfloat16(widen(rows))  # the kernel does not round to it
+        return widen(rows) if rows.dtype == numpy.float16 and not HAS_HALF else rows
+
+    def _pack_squares(self, rows: Weights, whole: int) -> None:
         args = numpy.zeros(1, PACK_ARGS)
-        args["source"], args["source_kind"] = self.rows.ctypes.data, KINDS[self.rows.dtype]
+        args["source"], args["source_kind"] = rows.ctypes.data, KINDS[rows.dtype]
         args["target"], args["target_kind"] = self._panels.ctypes.data, KINDS[self._panels.dtype]
-        args["panels"], args["inputs"] = whole, self.rows.shape[1]
+        args["panels"], args["inputs"] = whole, rows.shape[1]
         pack_squares(args)
 
 

@@ -3,12 +3,12 @@
 Serving and training share it; `kernels.multiply` says what panels are for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from tunesmith.families.array_panels import Width, whole_panels
+from tunesmith.families.array_panels import CHUNK, Width, whole_panels
 from tunesmith.kernels.vectors import HAS_HALF, LANES, Number
 from tunesmith.system.pages import Slab, slab_bytes
 
@@ -37,22 +37,32 @@ def stored_width(dtype: torch.dtype) -> Width:
     return panel_width(next((width for width, known in DTYPES.items() if known == dtype), "float32"))
 
 
-def pack(parts_OI: Sequence[Tensor], width: Width, slab: Slab) -> Tensor:
+def pack(
+    parts_OI: Sequence[Tensor], width: Width, slab: Slab, done: Callable[[Tensor], None] = lambda _rows: None
+) -> Tensor:
     """Matrices over the same input as panels [panels, I, 16].
 
-    Each matrix begins a panel of its own, and zeros pad its last one.
+    Each matrix begins a panel of its own, and zeros pad its last one. `done`: is told of rows that are packed, some MB
+    at a time; it may free their memory.
     """
     inputs = parts_OI[0].shape[1]
     packed = slab.take((_panels(parts_OI), inputs, LANES), DTYPES[width])
-    first = 0
+    step, first = max(1, CHUNK // (LANES * inputs)) * LANES, 0
     for part in parts_OI:
-        whole, rest = divmod(len(part), LANES)
-        packed[first : first + whole] = part[: whole * LANES].view(whole, LANES, inputs).transpose(1, 2)
-        if rest:
-            packed[first + whole, :, :rest] = part[whole * LANES :].T
-            packed[first + whole, :, rest:] = 0
-        first += whole_panels(len(part))
+        for start in range(0, len(part), step):
+            rows = part[start : start + step]
+            _fill(packed[first : first + whole_panels(len(rows))], rows)
+            done(rows)
+            first += whole_panels(len(rows))
     return packed
+
+
+def _fill(panels: Tensor, rows: Tensor) -> None:
+    whole, rest = divmod(len(rows), LANES)
+    panels[:whole] = rows[: whole * LANES].view(whole, LANES, rows.shape[1]).transpose(1, 2)
+    if rest:
+        panels[whole, :, :rest] = rows[whole * LANES :].T
+        panels[whole, :, rest:] = 0
 
 
 def packed_bytes(parts_OI: Sequence[Tensor], width: Width) -> int:

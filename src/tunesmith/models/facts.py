@@ -8,14 +8,17 @@ from math import prod
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from tunesmith.families.config_file import read_text_config
+from tunesmith.families.config_file import read_text_config, text_values
 from tunesmith.families.lora_layers import OTHER_PARTS, PACKED, SCALES, lora_share, percent
 from tunesmith.families.table import STAND_INS, Use, family_gap
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.directory import is_present, materialise, present_directory
 from tunesmith.models.registry import BaseModel, GgufFile, HubRepository, LocalDirectory, PackagedGguf, place_of
 from tunesmith.settings import Settings
 
 Stored: TypeAlias = Literal["float32", "float16", "bfloat16"]
+STORED_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
 STORED: dict[str, Stored] = {"F16": "float16", "BF16": "bfloat16"}
 
 
@@ -65,6 +68,22 @@ def count_text_parameters(directory: Path) -> int:
     return sum(values for name, _, values in _tensors(directory) if not OTHER_PARTS.search(name))
 
 
+def repacked_bytes(directory: Path, copies: int = 1) -> int:
+    """What the repacked matrices of the text model take, in the format of the file.
+
+    Linear layers `copies` times and the output layer, which may be the embedding, once. Experts and other matrices
+    that are no linear layers' count too.
+    """
+    sizes = {
+        name: STORED_BYTES.get(dtype, 0) * values
+        for name, dtype, values in _tensors(directory)
+        if name.endswith(".weight") and not OTHER_PARTS.search(name)
+    }
+    embedding = sum(size for name, size in sizes.items() if name.endswith(EMBEDDING))
+    head = sum(size for name, size in sizes.items() if name.endswith(HEAD))
+    return copies * (sum(sizes.values()) - embedding - head) + (head or embedding)
+
+
 def stored_width(directory: Path) -> Stored:
     """The format of all weights of the text model.
 
@@ -79,9 +98,21 @@ def compiled_width(directory: Path, use: Use) -> Stored:
 
     As it is stored where compiled code widens it, else float32.
     """
-    family = str(read_text_config(directory).get("model_type"))
-    compiled = family_gap(STAND_INS.get(family, family), use) is None
-    return stored_width(directory) if compiled else "float32"
+    return stored_width(directory) if is_compiled(read_family(directory), use) else "float32"
+
+
+def is_compiled(family: str, use: Use) -> bool:
+    """Whether compiled code computes bases of this family."""
+    return family_gap(STAND_INS.get(family, family), use) is None
+
+
+def read_family(directory: Path) -> str:
+    """The `model_type` of the text model.
+
+    Without transformers where the config says it.
+    """
+    config: JsonObject = json.loads((directory / "config.json").read_text("utf-8"))
+    return str(text_values(config).get("model_type") or read_text_config(directory).get("model_type"))
 
 
 def _tensors(directory: Path) -> Iterator[tuple[str, str, int]]:

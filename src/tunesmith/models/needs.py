@@ -7,17 +7,22 @@ from typing import cast
 from tunesmith.families.config_file import text_values
 from tunesmith.families.layout import Shape, head_size, inner_size, token_bytes
 from tunesmith.jsonvalue import JsonObject
+from tunesmith.models.facts import is_compiled
 from tunesmith.models.options_check import FLOAT32_BYTES, STATE_BYTES
 
+NARROW = ("bfloat16", "float16")
 PROCESS_BYTES = 700 << 20  # Python with torch and transformers: assumed; the sum was compared, see `needs`
 ROW_TOKENS = 1024  # of the rows that are taken for an estimate without a file
 LORA_RANK = 16  # ditto, without settings
 LOGIT_TOKENS = 1024  # of which logits are in memory at most, with what is made of them
+SLICE_LOGIT_TOKENS = 256  # ditto, where the output layer is compiled
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """Bytes on a CPU, in float32.
+    """Bytes on a CPU.
+
+    Weights are in 16 bits where compiled code reads them so, all else is in float32.
 
     `least` is with activations that are computed again instead of being kept.
     """
@@ -27,22 +32,34 @@ class Needs:
     least: int
 
 
-def needs(config: JsonObject, parameters: int, rank: int = LORA_RANK, tokens: int = ROW_TOKENS) -> Needs:
+def needs(
+    config: JsonObject, parameters: int, rank: int = LORA_RANK, tokens: int = ROW_TOKENS, *, narrow: bool | None = None
+) -> Needs:
     """What serving, and training a LoRA on rows of `tokens` tokens, take.
 
-    Measured peaks of whole runs: SmolLM2 135M 2.1 to 2.4 GB (2.5 here), Gemma 3 270M, whose vocabulary is five times
-    as large, 4.6 GB (4.3 here).
+    `narrow`: whether the weights are stored in 16 bits; None: as the config says. Measured peaks of whole runs: SmolLM2
+    135M 2.1 to 2.4 GB (2.5 here), Gemma 3 270M, whose vocabulary is five times as large, 4.6 GB (4.3 here).
     """
-    shape = cast(Shape, SimpleNamespace(**text_values(config)))
-    weights = FLOAT32_BYTES * parameters + PROCESS_BYTES
-    state = STATE_BYTES * _lora_weights(shape, rank) + _output_bytes(shape)
+    values = text_values(config)
+    shape, family = cast(Shape, SimpleNamespace(**values)), str(values.get("model_type"))
+    if narrow is None:
+        narrow = any(str(part.get(name)) in NARROW for part in (config, values) for name in ("dtype", "torch_dtype"))
+    serving, training = (narrow and is_compiled(family, use) for use in ("serving", "training"))
+    weights = _weights(parameters, narrow=training)
+    state = STATE_BYTES * _lora_weights(shape, rank) + _output_bytes(shape, narrow=training)
     kept, least = (tokens * token_bytes(shape, FLOAT32_BYTES, again) for again in (False, True))
-    return Needs(weights, weights + state + kept, weights + state + least)
+    return Needs(_weights(parameters, narrow=serving), weights + state + kept, weights + state + least)
 
 
-def _output_bytes(shape: Shape) -> int:
-    """The output layer's second layout, for the backward pass, and the logits of some tokens."""
+def _weights(parameters: int, *, narrow: bool) -> int:
+    return parameters * (FLOAT32_BYTES // 2 if narrow else FLOAT32_BYTES) + PROCESS_BYTES
+
+
+def _output_bytes(shape: Shape, *, narrow: bool) -> int:
+    """The logits of some tokens; and the output layer's second layout, for the backward pass, in float32."""
     vocabulary: int = getattr(shape, "vocab_size", 0)
+    if narrow:
+        return FLOAT32_BYTES * vocabulary * SLICE_LOGIT_TOKENS
     return FLOAT32_BYTES * vocabulary * (shape.hidden_size + LOGIT_TOKENS)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from tunesmith.errors import InvalidRequest
 from tunesmith.families.lora_layers import PARAM, check_targets, is_target, linear_paths
 from tunesmith.models.adapters import AdapterManifest
-from tunesmith.models.facts import count_text_parameters
+from tunesmith.models.facts import compiled_width, count_text_parameters
 from tunesmith.models.weights import is_cpu_build, refuse_packed, require_nf4
 from tunesmith.settings import Settings, TrainingOptions
 from tunesmith.system.memory import total_memory
@@ -37,7 +37,7 @@ def check_options(
     machine; a cluster's nodes have what they have.
     """
     if base_dir is not None and here and not _has_card():
-        (_check_weights if options.adapter == "lora" else _check_memory)(base_dir, base)
+        _check_size(options, base_dir, base)
     if options.adapter != "lora":
         return
     if options.quantization == "nf4" and here:
@@ -51,6 +51,13 @@ def check_options(
     if parent is not None and parent.target_modules:
         chosen = {path.rpartition(".")[2] for path in paths if is_target(path, options.target_names)}
         _check_same_layers(chosen, set(parent.target_modules))
+
+
+def _check_size(options: TrainingOptions, base_dir: Path, base: str) -> None:
+    if options.adapter == "lora":
+        _check_weights(base_dir, base, wide=bool(options.lora_dropout))
+    else:
+        _check_memory(base_dir, base)
 
 
 def check_remote_rank(options: TrainingOptions, base: str, settings: Settings) -> None:
@@ -85,10 +92,15 @@ def _has_card() -> bool:
     return any(path.exists() for path in CARDS)
 
 
-def _check_weights(base_dir: Path, base: str) -> None:
-    """A LoRA takes little beside the base, whose weights a CPU multiplies in float32."""
+def _check_weights(base_dir: Path, base: str, *, wide: bool) -> None:
+    """A LoRA takes little beside the base, whose weights compiled code reads as they are stored.
+
+    Other code multiplies them in float32, and `wide` says that it will.
+    """
     parameters = count_text_parameters(base_dir)
     needed, there = FLOAT32_BYTES * parameters, total_memory()
+    if needed > there and not wide and compiled_width(base_dir, "training") != "float32":
+        needed //= 2
     if needed > there:
         raise InvalidRequest(
             f"Training beside the {parameters:,} weights of {base} takes {needed / 1e9:.1f} GB for them alone; this "

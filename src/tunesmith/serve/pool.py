@@ -1,13 +1,15 @@
 """The bases in memory: loaded when needed, evicted when memory runs short.
 
-The least recently used base goes first.
+The least recently used base goes first. A base that is loaded before anyone asks (`preload`) gives way to one that is
+asked for: its load ends, and what it held is free before the other begins.
 
 Thread-safe. `open` may take seconds and must not run on the event loop; a base that is not compiled imports torch.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from hashlib import sha256
@@ -23,6 +25,7 @@ from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.serve.chat.schema import for_older_llguidance
 from tunesmith.serve.engine.grammar import Grammars
 from tunesmith.serve.engine.protocol import Engine
+from tunesmith.serve.giving_way import GaveWay, SpareLoad, give_way, may_give_way
 from tunesmith.settings import Settings
 from tunesmith.system.activity import doing
 from tunesmith.system.memory import total_memory
@@ -68,16 +71,26 @@ def load_local_engine(base_dir: Path, settings: Settings) -> Engine:
 class Pool:
     """Opens models, and keeps as many bases in memory as the settings allow."""
 
-    def __init__(self, settings: Settings, load: Callable[[Path, Settings], Engine] = load_local_engine) -> None:
-        """Raises ServerFault if the setting `serve_remote` names an unknown base."""
+    def __init__(
+        self,
+        settings: Settings,
+        load: Callable[[Path, Settings], Engine] = load_local_engine,
+        asked: Callable[[Path, str], None] = lambda _directory, _name: None,
+    ) -> None:
+        """`asked`: is told the directory and the name of each base that is opened.
+
+        Raises ServerFault if the setting `serve_remote` names an unknown base.
+        """
         if settings.serve_remote:
             from tunesmith.serve.vllm.loading import check_remotes  # with an HTTP client, which takes a while
 
             check_remotes(settings)
         self._settings = settings
-        self._load = load
-        self._limit_bytes = settings.serve_memory_mib * 2**20 or total_memory() // 2
+        self._load, self._asked = load, asked
+        self.limit_bytes = settings.serve_memory_mib * 2**20 or total_memory() // 2
         self._bases: OrderedDict[Path, Future[_Base]] = OrderedDict()
+        self._spare: SpareLoad | None = None
+        self._closed = False
         self._lock = Lock()
 
     def open(self, base_dir: Path, adapter_dir: Path | None = None, base_name: str = "") -> LoadedModel:
@@ -92,6 +105,7 @@ class Pool:
         if adapter_dir is not None and manifest is not None and manifest.adapter == "none":
             base_dir, adapter_dir, base_name = adapter_dir, None, ""
         base = self._base(base_dir, base_name)
+        self._asked(base_dir, base_name)
         parts = [__version__, base.engine.fingerprint]
         renderer, grammars = base.renderer, base.grammars
         if manifest is not None:
@@ -102,6 +116,34 @@ class Pool:
         tuned = base.tuned if adapter_dir is None or manifest is None else manifest.sha256
         return LoadedModel(base.engine, renderer, adapter_dir, digest, grammars, tuned)
 
+    def preload(self, base_dir: Path, base_name: str) -> bool:
+        """Loads a base before anyone asks for it, beside those in memory; evicts none.
+
+        Waits until what is asked for is loaded. False if there is no room, or the pool was closed; GaveWay is raised
+        where a request for another base came meanwhile.
+        """
+        while True:
+            wait(self._loading())
+            with self._lock:
+                if self._closed or base_dir in self._bases:
+                    return not self._closed
+                if not all(future.done() for future in self._bases.values()):
+                    continue  # a request came just now
+                if self._bases and not self._has_room(base_dir, base_name):
+                    return False
+                spare = self._spare = SpareLoad(base_dir)
+                future = self._bases[base_dir] = Future()
+                self._bases.move_to_end(base_dir, last=False)
+                break
+        with may_give_way(spare.wanted):
+            self._load_base(base_dir, base_name, future)
+        future.result()
+        return True
+
+    def counted_bytes(self, base_dir: Path) -> int:
+        """What a base is taken to need in memory; with others it may take `limit_bytes`."""
+        return _weight_bytes(base_dir, self._settings)
+
     def resident(self) -> tuple[Path, ...]:
         """The bases in memory or being loaded, least recently used first."""
         with self._lock:
@@ -110,41 +152,87 @@ class Pool:
     def close(self) -> None:
         """Unloads all bases, after waiting a few seconds for requests under way."""
         with self._lock:
+            self._closed, spare = True, self._end_spare()
             bases = list(self._bases.values())
             self._bases.clear()
         for future in bases:
             _unload(future)
+        if spare is not None:
+            wait([spare], CLOSE_SECONDS)
         for future in bases:  # a process that ends while compiled code or torch works on another thread is aborted
             if future.done() and future.exception() is None:
                 future.result().engine.join(CLOSE_SECONDS)
 
     def _base(self, base_dir: Path, base_name: str) -> _Base:
-        with self._lock:
-            future = self._bases.get(base_dir)
-            mine = future is None
-            if future is None:
-                future = self._bases[base_dir] = Future()
-            self._bases.move_to_end(base_dir)
-        if mine:
-            self._load_base(base_dir, base_name, future)
-        return future.result()
+        while True:
+            with self._lock:
+                future = self._bases.get(base_dir)
+                mine = future is None
+                if future is None:
+                    future = self._bases[base_dir] = Future()
+                self._bases.move_to_end(base_dir)
+                spare = self._take_spare(base_dir, loads=mine and base_name not in self._settings.serve_remote)
+            if spare is not None:
+                wait([spare])
+            if mine:
+                self._load_base(base_dir, base_name, future)
+            with suppress(GaveWay):  # to another request, just before this one came
+                return future.result()
+
+    def _take_spare(self, base_dir: Path, *, loads: bool) -> "Future[_Base] | None":
+        """Ends the load that nobody waits for, or has it wanted by a request for its base.
+
+        The load that is ending, if any. The caller holds the lock.
+        """
+        spare = self._spare
+        if spare is None or not (loads or spare.directory == base_dir):
+            return None
+        if spare.directory != base_dir:
+            return self._end_spare()
+        self._spare = None
+        return None
+
+    def _end_spare(self) -> "Future[_Base] | None":
+        """The load that nobody waits for, which is told to end. The caller holds the lock."""
+        spare, self._spare = self._spare, None
+        if spare is None:
+            return None
+        spare.wanted.set()
+        return self._bases.get(spare.directory)
 
     def _load_base(self, base_dir: Path, base_name: str, future: "Future[_Base]") -> None:
-        remote = base_name in self._settings.serve_remote
-        nbytes = 0 if remote else _weight_bytes(base_dir, self._settings)
-        self._evict(nbytes, keep=base_dir)
         try:
-            load = _remote(base_name) if remote else self._load
-            with doing(f"loading the base model {base_name}".rstrip()):
-                engine, renderer = load(base_dir, self._settings), load_renderer(base_dir)
-            grammars = _grammars(renderer, remote=remote)
-            base = _Base(engine, renderer, fingerprint(base_dir), nbytes, grammars, _tuned(base_dir))
+            base = self._loaded(base_dir, base_name)
         except BaseException as error:
+            if isinstance(error, GaveWay):
+                error.__traceback__ = None  # its frames hold what the load had made
             with self._lock:
                 self._bases.pop(base_dir, None)  # so that the next request tries again
             future.set_exception(error)
         else:
             future.set_result(base)
+
+    def _loaded(self, base_dir: Path, base_name: str) -> _Base:
+        remote = base_name in self._settings.serve_remote
+        nbytes = 0 if remote else _weight_bytes(base_dir, self._settings)
+        self._evict(nbytes, keep=base_dir)
+        load = _remote(base_name) if remote else self._load
+        with doing(f"loading the base model {base_name}".rstrip()):
+            give_way()
+            engine, renderer = load(base_dir, self._settings), load_renderer(base_dir)
+        grammars = _grammars(renderer, remote=remote)
+        return _Base(engine, renderer, fingerprint(base_dir), nbytes, grammars, _tuned(base_dir))
+
+    def _loading(self) -> "list[Future[_Base]]":
+        with self._lock:
+            return [future for future in self._bases.values() if not future.done()]
+
+    def _has_room(self, base_dir: Path, base_name: str) -> bool:
+        """Whether a base fits beside all others; one of another server always does. The caller holds the lock."""
+        if base_name in self._settings.serve_remote:
+            return True
+        used = sum(future.result().nbytes for future in self._bases.values() if future.exception() is None)
+        return used + _weight_bytes(base_dir, self._settings) <= self.limit_bytes
 
     def _evict(self, wanted: int, keep: Path) -> None:
         """Unloads bases until `wanted` bytes fit, or no other is left."""
@@ -153,7 +241,7 @@ class Pool:
             used = sum(future.result().nbytes for future in loaded.values())
             evicted = []
             for path, future in loaded.items():
-                if used + wanted <= self._limit_bytes:
+                if used + wanted <= self.limit_bytes:
                     break
                 if not future.result().nbytes:
                     continue

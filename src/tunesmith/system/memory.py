@@ -1,6 +1,7 @@
 """The memory this process may use, and how it is told that there is no more."""
 
 import os
+import sys
 from pathlib import Path
 
 from tunesmith.system.cgroups import ROOT, memory_groups, memory_kills, whole_number
@@ -31,6 +32,22 @@ def free_memory(root: Path = ROOT) -> int:
     return max(0, min([machine, *(group.limit - group.used for group in memory_groups(root))]))
 
 
+def peak_resident(root: Path = ROOT) -> int:
+    """The most memory that this process has held, bytes.
+
+    Pages of mapped files count while they are in it.
+
+    Not what `getrusage` says on Linux: that begins with the memory of the process that started this one.
+    """
+    peak = _kibibytes(root / "proc/self/status", "VmHWM")
+    if peak is not None:
+        return peak
+    import resource
+
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest if sys.platform == "darwin" else largest * 1024  # others count in KiB
+
+
 def out_of_memory_kills(root: Path = ROOT) -> int:
     """How often the kernel has killed a process for want of memory.
 
@@ -58,8 +75,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _meminfo(root: Path, name: str) -> int | None:
+    return _kibibytes(root / "proc/meminfo", name)
+
+
+def _kibibytes(file: Path, name: str) -> int | None:
+    """The bytes in the line `name` of such a file."""
     try:
-        lines = (root / "proc/meminfo").read_text("utf-8", "replace").splitlines()
+        lines = file.read_text("utf-8", "replace").splitlines()
     except OSError:
         return None
     fields = (line.partition(":") for line in lines)

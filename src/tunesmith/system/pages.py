@@ -38,11 +38,18 @@ def evict_pages(tensor: "Tensor | NDArray[numpy.generic]") -> None:
 
     Unlike `release_pages` it never loses values: a tensor in other memory stays as it is.
     """
-    if sys.platform == "linux" and _is_of_a_file(_address(tensor)):
+    if is_of_file(tensor):
         _advise(tensor, mmap.MADV_DONTNEED)
 
 
-def _is_of_a_file(address: int) -> bool:
+def is_of_file(tensor: "Tensor | NDArray[numpy.generic]") -> bool:
+    """Whether a tensor is a view of a mapped file.
+
+    Its values are not lost with its pages. False on systems other than Linux.
+    """
+    if sys.platform != "linux":
+        return False
+    address = _address(tensor)
     for line in Path("/proc/self/maps").read_text().splitlines():
         span, _, _, _, inode, *_ = line.split(maxsplit=5)
         first, end = (int(side, 16) for side in span.split("-"))

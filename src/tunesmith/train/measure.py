@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -33,6 +33,7 @@ from tunesmith.system.python import module_command
 from tunesmith.train.core.examples import Sampler, read_examples
 from tunesmith.train.core.packing import added_tokens, split
 from tunesmith.train.core.plan import MOST_TOKENS
+from tunesmith.train.layouts import layouts, of_job, repacked_layouts
 from tunesmith.train.protocol.environment import trainer_environment
 from tunesmith.train.protocol.events import Failed, Started, Step, from_json
 from tunesmith.train.protocol.spec import Method, TrainSpec
@@ -115,6 +116,9 @@ def record_job(folder: Path, spec: TrainSpec, seen: Seen) -> Benchmark | None:
     seconds = seen.first_at + sum(step.seconds for step in made[1:])
     conditions = _conditions(spec.options, spec.threads, seen.ranks)
     found = _fit(spec.base_name, conditions, made, seconds, _token_bytes(spec.base_dir, seen.element_bytes), seen.ranks)
+    if _keeps_layouts(spec.options):
+        mean = before / len(seen.steps)
+        found = replace(found, layouts=layouts(spec.base_dir, mean, mean * seen.steps[0].total_steps))
     write_benchmark(benchmark_path(folder, spec.base_name, conditions), found)
     return found
 
@@ -137,6 +141,18 @@ def speed_of_ranks(
         return one
     kept = job_benchmark(folder, base_name, options, trainers.threads, trainers.ranks)
     return kept or (one and of_ranks(one, trainers.ranks, cards=bool(_cards())))
+
+
+def speed_of_job(
+    speed: Benchmark | None, base_dir: Path, options: TrainingOptions, step_tokens: float, run_tokens: float
+) -> Benchmark | None:
+    """The figures with the memory of a job whose steps have so many tokens.
+
+    Each row counts as a whole.
+    """
+    if speed is None or not _keeps_layouts(options):
+        return speed
+    return of_job(speed, base_dir, step_tokens, run_tokens)
 
 
 def workload(
@@ -192,8 +208,14 @@ def measure_speed(
             blocked_weights=True,  # as in any job of small steps that lasts; in these few steps it would not pay
         ).write(root / "spec.json")
         steps, seconds, element_bytes = _run(root / "spec.json")
-    conditions = _conditions(options, threads)
-    return _fit(base_name, conditions, steps, seconds, _token_bytes(base_dir, element_bytes))
+    found = _fit(base_name, _conditions(options, threads), steps, seconds, _token_bytes(base_dir, element_bytes))
+    mean = sum(step.tokens for step in steps) / len(steps)
+    return replace(found, layouts=repacked_layouts(base_dir, mean)) if _keeps_layouts(options) else found
+
+
+def _keeps_layouts(options: TrainingOptions) -> bool:
+    """Whether frozen weights are repacked: those beside a LoRA, on a CPU."""
+    return options.adapter == "lora" and not _cards()
 
 
 def _conditions(options: TrainingOptions, threads: int, ranks: int = 1) -> str:

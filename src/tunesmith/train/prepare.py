@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tunesmith.errors import TunesmithError
 from tunesmith.families.table import family_gap
+from tunesmith.models.facts import repacked_bytes
 from tunesmith.system.activity import doing
 from tunesmith.system.memory import is_out_of_memory
 from tunesmith.system.pages import Reserve, trim_heap
@@ -204,4 +205,5 @@ def _reserve(spec: TrainSpec, device: Device, examples: Sequence[Example], ranks
     stored = sum(path.stat().st_size for path in spec.base_dir.glob("*.safetensors"))
     whole = ranks.size == 1 or spec.sharding != "full"
     wanted = whole and not device.is_gpu and spec.options.adapter == "lora" and spec.packing
-    return Reserve(stored * copies_of_weights(spec, examples, stored, device.free_memory()) if wanted else 0)
+    copies = copies_of_weights(spec, examples, stored, device.free_memory()) if wanted else 0
+    return Reserve(repacked_bytes(spec.base_dir, copies) if copies else 0)

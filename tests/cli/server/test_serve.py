@@ -46,6 +46,25 @@ def test_key_is_made_at_the_first_start_only_and_never_shown_in_a_log(tmp_path: 
     assert stop_server(second, signal.SIGINT) == 0
 
 
+def test_base_that_was_asked_last_is_loaded_at_the_next_start_and_kept_by_requests(tmp_path: Path) -> None:
+    base, kept = "smollm2-135m-instruct", tmp_path / "data" / "serve" / "last-base.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text(json.dumps({"directory": "", "name": base}))
+    started = start_server(tmp_path / "data", "--no-worker")
+    try:
+        deadline = time.monotonic() + 30
+        while "a base is in memory before it is asked for" not in started.log.read_text("utf-8"):
+            assert time.monotonic() < deadline, started.log.read_text("utf-8")
+            time.sleep(0.05)
+        kept.unlink()
+        asked = {"model": base, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+        headers = {"Authorization": f"Bearer {started.key}"}
+        httpx.post(f"{started.base_url}/chat/completions", json=asked, headers=headers, timeout=30).raise_for_status()
+        assert json.loads(kept.read_text("utf-8"))["name"] == base
+    finally:
+        stop_server(started)
+
+
 def test_stopped_server_leaves_no_address_behind(tmp_path: Path) -> None:
     started = start_server(tmp_path / "data")
     announced = json.loads((tmp_path / "data" / "server.json").read_text("utf-8"))

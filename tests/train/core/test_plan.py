@@ -62,13 +62,15 @@ def test_compiled_layers_want_one_copy_where_steps_are_large_or_memory_is_short(
 
 
 def test_weights_in_16_bits_are_always_repacked_since_nothing_else_computes_with_them() -> None:
-    def narrow(step_tokens: float, run_tokens: int, free_bytes: int) -> int:
-        return weight_copies(step_tokens, run_tokens, 1 << 28, free_bytes, compiled=True, narrow=True)
+    def narrow(step_tokens: float, run_tokens: int, free_bytes: int, weight_bytes: int = 1 << 28) -> int:
+        return weight_copies(step_tokens, run_tokens, weight_bytes, free_bytes, compiled=True, narrow=True)
 
     assert narrow(94, 4000, 1 << 33) == 2
     assert narrow(94, 400, 1 << 33) == 1
     assert narrow(800, 4000, 1 << 33) == 1
     assert narrow(94, 4000, 1 << 27) == 1
+    assert narrow(94, 4000, 1 << 36, weight_bytes=3 << 30) == 2
+    assert narrow(94, 4000, 1 << 36, weight_bytes=(3 << 30) + 1) == 1  # of 1.7B parameters
 
 
 def test_a_resumed_run_keeps_the_first_plan(tmp_path: Path) -> None:

@@ -76,13 +76,12 @@ def run_server(
     settings: Settings, store: Store, listener: socket.socket, options: ServeOptions, on_ready: Callable[[], None]
 ) -> None:
     """Serves until a signal comes, or until idle. The caller closes the store."""
-    from tunesmith.serve.pool import Pool
-    from tunesmith.serve.preload import preloading
+    from tunesmith.serve.preload import pool_of_server, preloading
     from tunesmith.web.site import create_site
     from tunesmith.worker.process import WorkerProcess
 
-    pool = Pool(settings)
-    preload = preloading(settings, pool)
+    pool = pool_of_server(settings)
+    preload = preloading(settings, pool, lasting=options.idle_seconds is None)
     app = _Activity(site := create_site(settings, store, pool))
     announcer = Announcer(settings, announcement := Announcement.of_this_process(url_of(listener)))
     draining = Draining(app, settings.drain_seconds)

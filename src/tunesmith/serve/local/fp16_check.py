@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tunesmith.families.array_panels import CHUNK, Weights, Width, widen
 from tunesmith.kernels.vectors import HAS_HALF
 from tunesmith.system.checked_json import read_checked, write_checked
+from tunesmith.system.pages import evict_pages
 
 LARGEST = float(numpy.finfo(numpy.float16).max)
 LEAST_AGREEMENT = 0.99  # share of positions with the same likeliest next token
@@ -54,12 +55,12 @@ class Finding:
 
 def is_exact_in_fp16(weights: Iterable[Weights]) -> bool:
     """True if rounding to float16 changes no weight of any linear layer."""
-    return all(fits_fp16(weight) for weight in weights)
+    return all(fits_fp16(weight) for weight in _one_by_one(weights))
 
 
 def can_use_fp16(weights: Iterable[Weights]) -> bool:
     """True if this processor multiplies in float16 and no weight is beyond its range."""
-    return HAS_HALF and not any(overflows_fp16(weight) for weight in weights)
+    return HAS_HALF and not any(overflows_fp16(weight) for weight in _one_by_one(weights))
 
 
 def compare(reference_TV: NDArray[float32], rounded_TV: NDArray[float32], ids: Sequence[int]) -> Finding:
@@ -108,6 +109,13 @@ def fits_fp16(weight: Weights) -> bool:
 def overflows_fp16(weight: Weights) -> bool:
     """True if a value is beyond float16's range."""
     return any(max(part.max(), -part.min()) > LARGEST for part in _parts(weight))
+
+
+def _one_by_one(weights: Iterable[Weights]) -> Iterator[Weights]:
+    """Each of them alone in memory where they are of a file."""
+    for weight in weights:
+        yield weight
+        evict_pages(weight)
 
 
 def _parts(weight: Weights) -> Iterator[NDArray[float32]]:

@@ -41,6 +41,7 @@ from tunesmith.kernels.serving.step_args import LAYER, MATRIX, STEP_ARGS, phases
 from tunesmith.kernels.thread_pool import MOST_THREADS, ThreadPool
 from tunesmith.kernels.vectors import FLOAT_BYTES, HAS_HALF, LANES, PANEL_ROW_BYTES
 from tunesmith.serve.engine.model import SequenceChunk
+from tunesmith.serve.giving_way import give_way
 from tunesmith.serve.local.adapter_panels import PanelAdapter, Part, pack_adapter
 from tunesmith.serve.local.adapters import check_fit, read_adapter
 from tunesmith.serve.local.base_weights import BaseWeights
@@ -49,7 +50,7 @@ from tunesmith.serve.local.rereading import Rereading
 from tunesmith.serve.local.runner import AnyAdapter
 from tunesmith.serve.local.step import Steps
 from tunesmith.system.cpu import cpu_count
-from tunesmith.system.pages import SpareSlab, evict_pages, fresh_slab, release_pages
+from tunesmith.system.pages import SpareSlab, fresh_slab, is_of_file, release_pages
 
 HEAD = "lm_head"
 
@@ -79,7 +80,6 @@ class CompiledRunner:
         self._logit_scale, self._logit_cap = shape.logit_scale, shape.logit_cap
         self._embedding = _embedding(base)
         self._lines = _lines(base, width)
-        evict_pages(self._embedding)  # few rows of it are read
         self._norms = [{field: _norm(base, path) for field, path in paths.items()} for paths in base.norms]
         self._final_norm = _norm(base, "model.norm")
         self._cache = KeyValues(shape.layers, shape.kv_heads, shape.head)
@@ -204,9 +204,10 @@ def _lines(base: BaseWeights, width: Width) -> list[_Line]:
     weights = [_pieces(base, parts) for parts in groups]
     slab = fresh_slab(sum(panel_bytes(pieces, width) for pieces in weights))
     lines = [_line(base, parts, take_panels(of, width, slab)) for parts, of in zip(groups, weights, strict=True)]
-    kept = base.weight("model.embed_tokens")  # may be the output layer's too
+    embedding = base.weight("model.embed_tokens")  # may be the output layer's too, and is read by its rows
+    read_again = is_of_file(embedding)
     _run(
-        partial(_pack, work, rows, release=not numpy.may_share_memory(rows, kept))
+        partial(_pack, work, rows, release=read_again or not numpy.may_share_memory(rows, embedding))
         for of_line, line in zip(weights, lines, strict=True)
         for work, rows in packing(of_line, line.weight)
     )
@@ -232,8 +233,14 @@ def _pack(work: Callable[[], None], rows: Weights, *, release: bool) -> None:
 
 def _run(work: Iterable[Callable[[], None]]) -> None:
     with ThreadPoolExecutor(cpu_count(), thread_name_prefix="tunesmith-packing") as pool:
-        for done in [pool.submit(one) for one in work]:
-            done.result()
+        pieces = [pool.submit(one) for one in work]
+        try:
+            for piece in pieces:
+                give_way()
+                piece.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # leaving the pool waits for those that have begun
+            raise
 
 
 def _embedding(base: BaseWeights) -> Weights:

@@ -8,15 +8,13 @@ The CPU alone has been measured. What is below for GPUs is tested with fake tens
 """
 
 import gc
-import resource
-import sys
 from dataclasses import dataclass, replace
 
 import torch
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.system.cpu import cpu_count
-from tunesmith.system.memory import free_memory
+from tunesmith.system.memory import free_memory, peak_resident
 from tunesmith.train.ranks.place import ALONE, Place
 
 BF16_CAPABILITY = (8, 0)  # Ampere: before it bfloat16 is emulated, and there is no TF32
@@ -142,8 +140,7 @@ def peak_memory(device: torch.device | None = None) -> int:
     """
     if device is not None and device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return largest if sys.platform == "darwin" else largest * 1024  # Linux counts in KiB
+    return peak_resident()
 
 
 def free_unused() -> None:

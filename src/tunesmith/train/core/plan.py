@@ -19,6 +19,7 @@ MOST_TOKENS = 8192  # beyond this a larger micro-batch is not faster
 LEAST_TOKENS = 256
 SMALL_STEP = 384  # tokens; SmolLM2, two cores: 94 tokens 105-150 -> 155-200 GFLOP/s, 787 tokens 180 -> 205
 SMALL_COMPILED_STEP = 160  # tokens; below, making weights for the backward pass takes more than a twentieth of a step
+TWICE_BYTES = 3 << 30  # of 16-bit weights: beyond it, a second copy takes gigabytes for a twentieth of a small step
 BLOCKS_FROM = 2_000  # tokens of a run; 700 where fresh memory is cheap, 2,000 in a virtual machine that never had it
 
 
@@ -67,7 +68,7 @@ def weight_copies(
     then: it takes the place of the original.
     """
     if narrow and compiled:
-        pays = run_tokens >= BLOCKS_FROM and step_tokens <= SMALL_COMPILED_STEP
+        pays = run_tokens >= BLOCKS_FROM and step_tokens <= SMALL_COMPILED_STEP and weight_bytes <= TWICE_BYTES
         return 2 if pays and free_bytes * MEMORY_SHARE >= 2 * weight_bytes else 1
     if run_tokens < BLOCKS_FROM or (not compiled and step_tokens > SMALL_STEP):
         return 0

@@ -13,7 +13,7 @@ from tunesmith.families.panels import DTYPES, KINDS, pack, pack_bias, packed_byt
 from tunesmith.kernels.records import Records
 from tunesmith.kernels.training.step_args import HeadPass
 from tunesmith.kernels.vectors import LANES
-from tunesmith.system.pages import Slab, evict_pages, release_pages
+from tunesmith.system.pages import Slab, is_of_file, release_pages
 
 Pass = Callable[[HeadPass, Tensor, Tensor], None]  # of a hidden state [L, hidden] and logits [L, whole panels]
 
@@ -27,15 +27,14 @@ class CompiledHead:
         self.outputs: int = len(weight)
         width = stored_width(weight.dtype)
         slab = Slab(torch.empty(packed_bytes([weight], width), dtype=torch.uint8))
-        self._panels = pack([weight], width, slab)
+        shared = weight.data_ptr() == embedding.data_ptr()  # few rows of it are read as embeddings
+        freed = not shared or is_of_file(weight)
+        self._panels = pack([weight], width, slab, release_pages if freed else _keep)
         self._bias = None if head.bias is None else pack_bias([head.bias.detach()])
         line["weight"], line["kind"] = self._panels.data_ptr(), KINDS[DTYPES[width]]
         line["ins"], line["outs"] = weight.shape[1], whole_panels(self.outputs) * LANES
         line["bias"] = 0 if self._bias is None else self._bias.data_ptr()
-        if weight.data_ptr() == embedding.data_ptr():
-            evict_pages(weight)  # few rows of it are read as embeddings
-        else:
-            release_pages(weight)
+        if not shared:
             head.weight.data = torch.empty(0)
 
     def logits(self, x_NI: Tensor) -> Tensor:
@@ -52,3 +51,7 @@ class CompiledHead:
         grad_NI = torch.empty(len(grad_NO), int(self._line["ins"]))
         self._run(HeadPass.GRADIENT, grad_NI, grad_NO)
         return grad_NI
+
+
+def _keep(_rows: Tensor) -> None:
+    """Rows that are not in a file would lose their values."""

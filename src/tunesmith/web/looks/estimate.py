@@ -15,8 +15,13 @@ from tunesmith.check.report.openai_wording import first_error
 from tunesmith.check.rules.file_rules import MIN_EXAMPLES
 from tunesmith.check.rules.leaks import compare, index_of
 from tunesmith.errors import DataError
-from tunesmith.estimate.hyperparameters import auto_batch_size, batch_reason, resolve_hyperparameters
-from tunesmith.estimate.job_estimate import Machine
+from tunesmith.estimate.hyperparameters import (
+    Hyperparameters,
+    auto_batch_size,
+    batch_reason,
+    resolve_hyperparameters,
+)
+from tunesmith.estimate.job_estimate import Machine, job_tokens
 from tunesmith.estimate.job_estimate import estimate as job_estimate
 from tunesmith.estimate.price_file import read_price_book
 from tunesmith.estimate.prices import Price
@@ -26,7 +31,7 @@ from tunesmith.evals.verdict.held_out import verdict_plan
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.settings import TrainingOptions
-from tunesmith.train.measure import Trainers, benchmark_of, job_benchmark, speed_of_ranks, workload
+from tunesmith.train.measure import Trainers, benchmark_of, job_benchmark, speed_of_job, speed_of_ranks, workload
 
 
 class Counted(NamedTuple):
@@ -86,7 +91,7 @@ def _numbers(
     requested = cast(JsonObject, values["hyperparameters"])
     ranks = int(str(values["ranks"]))
     numbers = resolve_hyperparameters(requested, report, file.method, ranks)
-    machine = Machine(*_speed(values, file, report, numbers.batch_size), hourly)
+    machine = Machine(*_speed(values, file, report, numbers), hourly)
     return {
         "estimate": job_estimate(report, numbers, price, machine, plan).to_json(),
         "shared_share": report.shared_share,
@@ -151,7 +156,7 @@ def _refusal(report: Report, param: str) -> JsonObject | None:
 
 
 def _speed(
-    values: JsonObject, file: Counted, report: Report, batch_size: int
+    values: JsonObject, file: Counted, report: Report, numbers: Hyperparameters
 ) -> tuple[Benchmark | None, Workload | None]:
     """How fast this machine trains, as it was measured or in its latest job, and what it would compute."""
     if file.base is None or report.base is None:
@@ -160,8 +165,9 @@ def _speed(
     name, cache, root = str(values["base_name"]), Path(str(values["cache"])), Path(str(values["root"]))
     speed = benchmark_of(cache, name, file.base, options=options, threads=threads, measure=False)
     speed = speed or job_benchmark(root, name, options, threads)
+    speed = speed_of_job(speed, file.base, options, *job_tokens(report, numbers))
     speed = speed_of_ranks(speed, root, name, options, Trainers(threads, int(str(values["ranks"]))))
-    return speed, None if speed is None else _work(file, report.base.tokens, batch_size)
+    return speed, None if speed is None else _work(file, report.base.tokens, numbers.batch_size)
 
 
 @lru_cache(maxsize=16)

@@ -25,7 +25,7 @@ from tunesmith.cli.signature import takes
 if TYPE_CHECKING:
     from tunesmith.check.report.file_report import Report
     from tunesmith.cli.bases import LocalBase
-    from tunesmith.estimate.job_estimate import Estimate
+    from tunesmith.estimate.job_estimate import Estimate, Hyperparameters
     from tunesmith.estimate.price_file import PriceBook
     from tunesmith.estimate.prices import Price
     from tunesmith.estimate.speed import Benchmark, Workload
@@ -159,7 +159,7 @@ def _estimate(
     }
     ranks = settings.train_ranks
     numbers = job_estimate.resolve_hyperparameters(requested, report, options.method or "supervised", ranks)
-    speed = _benchmark(base, settings, measure=options.measure)
+    speed = _benchmark(base, settings, (report, numbers), measure=options.measure)
     work = _workload(options, report, base, numbers.batch_size) if speed is not None else None
     price, hourly = prices
     machine = job_estimate.Machine(speed, work, hourly)
@@ -168,11 +168,14 @@ def _estimate(
     return job_estimate.estimate(report, numbers, price, machine, plan)
 
 
-def _benchmark(base: "LocalBase", settings: "Settings", *, measure: bool) -> "Benchmark | None":
+def _benchmark(
+    base: "LocalBase", settings: "Settings", job: "tuple[Report, Hyperparameters]", *, measure: bool
+) -> "Benchmark | None":
     """How fast this machine trains: as measured, else as in its latest job; else None."""
     from tunesmith.cli.bases import weights_missing
     from tunesmith.cli.output.waiting import Waiting
-    from tunesmith.train.measure import Trainers, benchmark_of, job_benchmark, speed_of_ranks
+    from tunesmith.estimate.job_estimate import job_tokens
+    from tunesmith.train.measure import Trainers, benchmark_of, job_benchmark, speed_of_job, speed_of_ranks
 
     if base.directory is None:
         if measure:
@@ -185,6 +188,7 @@ def _benchmark(base: "LocalBase", settings: "Settings", *, measure: bool) -> "Be
         )
     root = settings.paths.root
     found = found or job_benchmark(root, base.name, options, threads)
+    found = speed_of_job(found, base.directory, options, *job_tokens(*job))
     return speed_of_ranks(found, root, base.name, options, Trainers(threads, settings.train_ranks))
 
 

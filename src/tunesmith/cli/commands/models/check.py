@@ -140,12 +140,11 @@ def _paths(directory: Path) -> dict[str, str]:
 def _answer(base: "BaseModel", directory: Path, settings: "Settings") -> dict[str, str]:
     """The start of a greedy answer, and the memory that this process took at most."""
     import logging
-    import resource
-    import sys
 
     from tunesmith.serve.engine.protocol import GenerateRequest
     from tunesmith.serve.pool import Pool
     from tunesmith.system.log import configure_log
+    from tunesmith.system.memory import peak_resident
 
     configure_log(logging.INFO)  # to stderr: stdout is for what was found
     pool = Pool(settings)
@@ -157,9 +156,10 @@ def _answer(base: "BaseModel", directory: Path, settings: "Settings") -> dict[st
         ids = [delta.token for delta in loaded.engine.submit(request)]
     finally:
         pool.close()
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return {"answers": f"{question} → {renderer.decode(ids)!r}", "memory taken": f"{peak / 1e9:.1f} GB to answer it"}
+    return {
+        "answers": f"{question} → {renderer.decode(ids)!r}",
+        "memory taken": f"{peak_resident() / 1e9:.1f} GB to answer it",
+    }
 
 
 def _question(renderer: "Renderer") -> tuple[list[int], str]:

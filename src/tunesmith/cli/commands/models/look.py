@@ -8,7 +8,7 @@ from tunesmith.cli.output.terminal import size
 from tunesmith.families.config_file import read_text_config
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.catalogue import entry_of
-from tunesmith.models.facts import count_parameters
+from tunesmith.models.facts import count_parameters, stored_width
 from tunesmith.models.gguf import read_facts
 from tunesmith.models.hub import look_up
 from tunesmith.models.needs import ROW_TOKENS, Needs, needs
@@ -91,7 +91,7 @@ def of_directory(path: Path) -> Found:
     """What is known of a Hugging Face directory."""
     parameters = count_parameters(path).total()
     bytes_here = sum(file.stat().st_size for file in path.glob("*.safetensors"))
-    wanted = needs(read_text_config(path), parameters)
+    wanted = needs(read_text_config(path), parameters, narrow=stored_width(path) != "float32")
     return Found(LocalDirectory(path), bytes_here, None, parameters, wanted, total_memory())
 
 
