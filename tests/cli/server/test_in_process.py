@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Server, Tunesmith
+from tests.web.work import finish, running_job
 
 from tunesmith.cli.server.in_process import own_application
 from tunesmith.client import Client, ServerRefused
@@ -47,6 +48,7 @@ def stored_file(store: Store) -> str:
         ("jobs list", 0),
         ("jobs show ftjob-none", 1),
         ("jobs cancel ftjob-none", 1),
+        ("jobs watch ftjob-none", 1),
         ("files list", 0),
         ("files download file-none", 1),
         ("files delete file-none --yes", 1),
@@ -60,6 +62,17 @@ def test_command_that_needs_no_server_starts_none(
     assert "is called" in ran.err or code == 0
     assert (data_dir / "api-key").is_file()  # of a first start, as before
     assert not (data_dir / "server.log").exists()  # of every server that a command starts
+
+
+def test_job_that_has_ended_is_watched_without_a_server(tunesmith: Tunesmith, settings: Settings, store: Store) -> None:
+    lease = running_job(store, suffix="done")
+    made = finish(store, lease, settings.paths.jobs / lease.job_id / "final")
+    store.keys.ensure_first(settings.paths.api_key_file)
+    ran = tunesmith("jobs", "watch", "last")
+    assert ran.code == 0, ran.err
+    assert f"chat {made.fine_tuned_model}" in ran.out
+    assert tunesmith("jobs", "result", "last").out == "step,train_loss\n1,1.5\n"
+    assert not (settings.paths.root / "server.log").exists()
 
 
 def test_list_of_models_has_bases_and_their_aliases(tunesmith: Tunesmith) -> None:
