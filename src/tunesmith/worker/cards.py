@@ -21,10 +21,11 @@ log = structlog.get_logger(__name__)
 def keep_models(
     store: Store, settings: Settings, of_job: OfJob, kept: Sequence[CheckpointRow], outcome: JobOutcome
 ) -> None:
-    """Keeps the job's model and its `kept` checkpoints, with their cards, where every machine finds them.
+    """Writes the cards of a job's models, and keeps all where every machine finds it.
 
-    Before the job has succeeded, so that nobody finds a model without. Raises ServiceUnavailable, after which it can
-    be called again; a card that cannot be written does not fail the job.
+    The models are its last one and the `kept` checkpoints. To be called before the job has succeeded, so that nobody
+    finds a model without its card; one that cannot be written does not fail the job. Raises ServiceUnavailable, after
+    which it can be called again.
     """
     job = of_job.job
     models = _models(store, job, kept, outcome.adapter_dir)

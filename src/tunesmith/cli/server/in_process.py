@@ -1,7 +1,7 @@
-"""Has the application answer a command within its own process, where no server runs and none is needed.
+"""Has the application answer within a command's own process.
 
-What it does not cover: models are not loaded ahead, uploads are not checked, and nothing trains; commands that need
-that start a server.
+That is for commands that need no server, where none runs. What it does not cover: models are not loaded ahead,
+uploads are not checked, and nothing trains; commands that need that start a server.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ WHERE = "command line"  # where calls come from, as the audit log has it of othe
 
 @contextmanager
 def own_application(settings: Settings) -> Iterator[Client]:
-    """A client of the application over the data directory's store, until the block ends.
+    """A client of the application over the data directory, until the block ends.
 
     Raises CommandError without an API key.
     """

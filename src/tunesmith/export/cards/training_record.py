@@ -108,7 +108,7 @@ class OfJob:
 
     @classmethod
     def read(cls, store: Store, job: JobRow, spec: TrainSpec) -> "OfJob":
-        """The job's files and metrics as the store has them; `spec` is what it was trained by."""
+        """The job's files and metrics as the store has them, with what it was trained by."""
         validation = job.validation_file
         return cls(
             job,

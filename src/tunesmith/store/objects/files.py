@@ -88,7 +88,10 @@ class FileStore:
         return found
 
     def row_counts(self, file_ids: Collection[str]) -> dict[str, int]:
-        """Return how many rows each of these files has; those that were not checked are left out."""
+        """Return how many rows each of these files has.
+
+        Those that were not checked are left out.
+        """
         if not file_ids:
             return {}
         query = select(files.c.id, files.c.report).where(files.c.id.in_(file_ids), self._scope.of(files), alive())
