@@ -1,7 +1,8 @@
-"""Every setting, once: its type, unit, default and one line of help.
+"""Every setting, once.
 
-The first of these that has a value wins: arguments, environment (`TUNESMITH_PORT=8001`), `tunesmith.toml` in the data
-directory, the default here. A group of settings is a file; `Settings` has the fields of all.
+Each has its type, unit, default and one line of help. The first of these that has a value wins: arguments, environment
+(`TUNESMITH_PORT=8001`), `tunesmith.toml` in the data directory, the default here. A group of settings is a file;
+`Settings` has the fields of all.
 """
 
 from tunesmith.settings.models import OPENAI_MODELS
