@@ -161,4 +161,3 @@ QUERY: dict[str, tuple[str, str]] = {  # as it is sent; a value that changes the
     "order_by": ("order_by", "updated_at"),
     "status": ("status", "fail"),
 }
-ORDERS = {"/v1/fine_tuning/checkpoints/{fine_tuned_model_checkpoint}/permissions": "ascending"}  # elsewhere `asc`

@@ -24,12 +24,14 @@ traceback.
 
 ## Which server
 
-`train`, `chat`, `jobs`, `files` and `models` talk to a server over HTTP, found in this order:
+`train`, `chat`, `eval`, `jobs`, `files` and `models` talk to a server over HTTP, found in this order:
 
 1. `--base-url`, or `TUNESMITH_BASE_URL`. If that server does not answer, the command ends with exit code 3.
 2. The server running on the data directory (`--data-dir`, `TUNESMITH_DATA_DIR`); `serve` writes its address there.
-3. Otherwise the command starts a server of its own on a free loopback port, and stops it at the end. When `train` is
-   detached with Ctrl-C, that server keeps running until its jobs are done and a minute has passed without a request.
+3. Otherwise `train`, `chat`, `eval` and, for a job that goes on, `jobs watch` start a server of their own on a free
+   loopback port, and stop it at the end. When `train` is detached with Ctrl-C, that server keeps running until its jobs
+   are done and a minute has passed without a request. The other commands need no server then: they answer from the data
+   directory.
 
 The API key comes from `TUNESMITH_API_KEY`, or from the file `api-key` that the first start wrote into the data
 directory.

@@ -1,5 +1,6 @@
 """Writes docs/settings.md from `tunesmith.settings`: `make docs`. A test keeps the two in step."""
 
+import re
 from pathlib import Path
 
 from pydantic_core import PydanticUndefined
@@ -12,7 +13,7 @@ TARGET = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
 HEAD = """\
 # Settings
 
-<!-- Written by `make docs` from src/tunesmith/settings.py; edit that file instead. -->
+<!-- Written by `make docs` from src/tunesmith/settings/; edit a file there instead. -->
 
 Each setting has one name. The first of these that has a value wins: an option of the command, the environment
 (`TUNESMITH_PORT=8001`), the file `tunesmith.toml` in the data directory (`port = 8001`), the default. Unknown names in
@@ -65,7 +66,7 @@ def _type(name: str) -> str:
     field = Settings.model_fields[name]
     kind = getattr(field.annotation, "__name__", None) if "|" not in str(field.annotation) else None
     kind = kind if kind not in (None, "dict", "Literal") else str(field.annotation)
-    return kind.replace("typing.", "").replace("pathlib.", "").replace("tunesmith.settings.", "").replace("|", "\\|")
+    return re.sub(r"\b(typing|pathlib|tunesmith\.settings\.\w+)\.", "", kind).replace("|", "\\|")
 
 
 def _row(name: str, kind: str) -> str:

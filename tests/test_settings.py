@@ -10,7 +10,8 @@ from typing import ClassVar
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from tunesmith.settings import OLD_NAMES, Settings, _warn_once
+from tunesmith.settings import OLD_NAMES, Settings
+from tunesmith.settings.sources import _warn_once
 
 
 def test_environment_wins_over_the_file_and_the_file_over_the_default(

@@ -7,6 +7,7 @@ the same, and the largest difference of their log-probabilities; and for each ru
 the texts below llama.cpp's tokens are those of the base's tokenizer. llama.cpp is that of `bench/exports/exported.py`.
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -44,6 +45,10 @@ TEXTS = (
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
+    if not PYTHON.is_file():
+        parser.error(f"there is no {PYTHON}: bench/exports/exported.py --help says how to make that environment")
     settings = Settings()
     base_dir = pull(resolve_base("smollm2-135m-instruct", settings), settings)
     table = Table("family", f"equal tokens of {TOKENS}", "largest difference of a log-probability")

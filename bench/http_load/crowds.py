@@ -1,8 +1,11 @@
 """Crowds of connections that want nothing good, and how soon somebody else is answered meanwhile.
 
+    python bench/http_load/crowds.py
+
 The server has 1,024 descriptors, as a shell gives it, and the crowd's sockets are in a process of their own.
 """
 
+import argparse
 import http.client
 import json
 import os
@@ -151,6 +154,7 @@ def leave_at_once(address: Address, key: str, count: int) -> None:
 
 def main() -> None:
     """Print a table of all crowds."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     from tunesmith.settings import Settings
     from tunesmith.store import open_store
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from tunesmith.models.directory import pull
 from tunesmith.models.registry import resolve_base
 from tunesmith.serve.engine.protocol import GenerateRequest, Generation
-from tunesmith.serve.local.engine import TorchEngine, load_engine
+from tunesmith.serve.local.engine import LocalEngine, load_engine
 from tunesmith.settings import Settings
 
 ALONE_SECONDS = 10.0
@@ -43,7 +43,7 @@ def main() -> None:
     engine.join(10)
 
 
-def _first_token(engine: TorchEngine, number: int) -> float:
+def _first_token(engine: LocalEngine, number: int) -> float:
     prompt = tuple(range(100 + number, 140 + number))
     began = time.perf_counter()
     short = engine.submit(GenerateRequest(prompt, 2, frozenset(), temperature=0, project="short"))

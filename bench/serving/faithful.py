@@ -29,7 +29,7 @@ from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.rows.row import ChatRow, read_rows
 from tunesmith.serve.engine.model import SequenceChunk
 from tunesmith.serve.engine.protocol import GenerateRequest
-from tunesmith.serve.local.engine import TorchEngine, load_engine
+from tunesmith.serve.local.engine import LocalEngine, load_engine
 from tunesmith.serve.local.fp16_check import compare
 from tunesmith.serve.local.loading import load_runner
 from tunesmith.serve.local.runner import Runner
@@ -133,7 +133,7 @@ class Reference:
         return float(best[0] - best[1])
 
 
-def ask(engine: TorchEngine, questions: Sequence[Question], adapters: Sequence[Path], tokens: int) -> list[list[int]]:
+def ask(engine: LocalEngine, questions: Sequence[Question], adapters: Sequence[Path], tokens: int) -> list[list[int]]:
     """All at once. Drafts and the prefix cache are as they are in service."""
     under_way = [
         engine.submit(

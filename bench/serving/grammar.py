@@ -1,9 +1,12 @@
-"""Measures what following a grammar costs: python bench/serving/grammar.py
+"""Measures what following a grammar costs.
+
+    python bench/serving/grammar.py
 
 Feeds the tokens of known answers through the matcher and the sampler, over the vocabulary of the demo's base, without a
 model. Microseconds per token for computing the mask, applying it to the logits, and advancing.
 """
 
+import argparse
 import json
 import statistics
 import time
@@ -50,6 +53,7 @@ CASES: dict[str, tuple[JsonObject | None, ToolUse, str]] = {
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     settings = Settings()
     renderer = load_renderer(pull(resolve_base("smollm2-135m-instruct", settings), settings))
     torch.set_num_threads(1)

@@ -152,11 +152,13 @@ class Client:
     Every method raises ServerUnreachable when nothing answers, and ServerRefused for an error of the server.
     """
 
-    def __init__(self, base_url: str, api_key: str) -> None:
+    def __init__(self, base_url: str, api_key: str, transport: httpx.BaseTransport | None = None) -> None:
+        """`transport`: how requests are sent; None: over the network."""
         self.base_url = f"{base_url.rstrip('/').removesuffix('/v1')}/v1"
         self._http = httpx.Client(
             headers={"Authorization": f"Bearer {api_key}"},
             timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
+            transport=transport,
             trust_env=False,  # a proxy for the internet must not receive calls to this machine
         )
 

@@ -20,7 +20,7 @@ from tunesmith.families.support import unsupported
 from tunesmith.models.adapters import AdapterManifest
 from tunesmith.serve.engine.model import SequenceChunk
 from tunesmith.serve.engine.protocol import GenerateRequest
-from tunesmith.serve.local.engine import EngineOptions, TorchEngine
+from tunesmith.serve.local.engine import EngineOptions, LocalEngine
 from tunesmith.serve.local.llama_runner import CompiledRunner
 from tunesmith.serve.local.loading import load_runner
 from tunesmith.serve.local.runner import AnyAdapter, Runner
@@ -156,7 +156,7 @@ def piece(slot: int, start: int, stop: int, adapter: AnyAdapter | None) -> Seque
 def compare_tokens(runner: Runner, whole: PreTrainedModel) -> None:
     """Greedy answers to several prompts at once, one of them with the beginning of another."""
     options = EngineOptions(threads=1, running=3, waiting=9, adapter_bytes=10**8, cache_bytes=10**8)
-    engine = TorchEngine(runner, options, fingerprint="x")
+    engine = LocalEngine(runner, options, fingerprint="x")
     prompts = [TEXT[:40], TEXT[5:48], TEXT[:20]]
     under_way = [engine.submit(GenerateRequest(prompt, NEW, frozenset(), temperature=0)) for prompt in prompts]
     answers = [[delta.token for delta in generation] for generation in under_way]

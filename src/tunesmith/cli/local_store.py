@@ -9,6 +9,7 @@ from tunesmith.cli.exits import CommandError
 
 if TYPE_CHECKING:
     from tunesmith.jsonvalue import JsonValue
+    from tunesmith.settings import Settings
     from tunesmith.store import ProjectRow, Store
 
 
@@ -28,6 +29,26 @@ def open_local_store(data_dir: Path | None) -> "Iterator[Store]":
         yield store
     finally:
         store.close()
+
+
+def open_with_first_key(settings: "Settings") -> "tuple[Store, str | None]":
+    """The store, and at the very first start the API key, to be shown once.
+
+    The directory must be there. The caller closes the store.
+    """
+    from tunesmith.store import open_store
+    from tunesmith.system.audit import keep_audit_in, note_change, this_user
+
+    store = open_store(settings)
+    keep_audit_in(settings.paths.root)
+    try:
+        first = store.keys.ensure_first(settings.paths.api_key_file)
+        if first is not None:
+            note_change("key.created", "first", who=this_user(), where="first start", role="owner", hint=first[-4:])
+        return store, first
+    except BaseException:
+        store.close()
+        raise
 
 
 def note(deed: str, what: str, **details: "JsonValue") -> None:

@@ -1,1 +1,1 @@
-"""Asks a teacher for the answers to a file's rows, while it still can be asked."""
+"""Asks a teacher for answers while it still can be asked."""

@@ -1,1 +1,1 @@
-"""The machine: atomic writes, and the memory and processors a process may use."""
+"""The machine: atomic writes, memory and processors."""

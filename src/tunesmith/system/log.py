@@ -16,9 +16,14 @@ CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-
 def configure_log(level: int) -> None:
     """Sends events of this level and above to stderr, as `logging` numbers levels.
 
-    A terminal gets the time of day and colours; a file also has dates and request ids.
+    A terminal gets the time of day and colours; a file also has dates and request ids. The audit's lines go there too.
     """
     show_audit_on_stderr()
+    send_events_to_stderr(level)
+
+
+def send_events_to_stderr(level: int) -> None:
+    """Sends events alone to stderr, without the audit's lines."""
     terminal = sys.stderr.isatty()
     structlog.configure(
         processors=[

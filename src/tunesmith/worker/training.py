@@ -3,6 +3,8 @@
 import signal
 import threading
 import time
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
@@ -10,6 +12,8 @@ from typing import Literal, cast, get_args
 import structlog
 
 from tunesmith.errors import DataError, ServiceUnavailable, TrainerError, TunesmithError
+from tunesmith.export.cards.training_record import OfJob
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.launch.output import LineReader, log_tail
 from tunesmith.launch.protocol import Launcher, Start, Trainer
 from tunesmith.models.directory import materialise
@@ -17,7 +21,7 @@ from tunesmith.models.options_check import trains_on_gpu
 from tunesmith.models.registry import resolve_base
 from tunesmith.models.tuned import own_base
 from tunesmith.settings import Settings
-from tunesmith.store import JobFiles, JobOutcome, JobRow, JobStatus, Lease, NewEvent, Store
+from tunesmith.store import CheckpointRow, JobFiles, JobOutcome, JobRow, JobStatus, Lease, NewEvent, Store
 from tunesmith.system.atomic_write import make_directories
 from tunesmith.system.disk import free_bytes, tells_full
 from tunesmith.system.memory import out_of_memory_kills
@@ -26,7 +30,7 @@ from tunesmith.train.measure import Seen, record_job
 from tunesmith.train.protocol.environment import trainer_environment
 from tunesmith.train.protocol.events import SETUP, Done, Interrupted, events_of
 from tunesmith.train.protocol.spec import Method, TrainSpec
-from tunesmith.worker.cards import publish_models, write_cards
+from tunesmith.worker.cards import keep_models
 from tunesmith.worker.duration import TrainingTime
 from tunesmith.worker.evaluation import Evaluated, EvaluationRun, is_wanted, planned_verdict
 from tunesmith.worker.handover import without_secrets
@@ -42,6 +46,7 @@ RELAY_SECONDS = 0.1  # between two reads of the trainer's output
 UNEXPECTED = "trainer_error"  # the code of an exception that the trainer did not expect
 STOPPED_STATUS = 143  # of a trainer that was asked to end and saved its progress
 NO_ROOM_STATUS = 74  # of a trainer that waited in vain for room on the disk, and has none for an event that says so
+MOST_CHECKPOINTS = 100  # more than a job keeps
 LEAST_ROOM = 2 * 1024**2  # bytes; with less, neither spec nor events nor log of a trainer may be whole
 
 
@@ -96,8 +101,8 @@ class TrainingRun:
         self._demand_room()
         with Heartbeat(self.store.queue, self.lease, self.settings.lease_seconds) as heartbeat:
             spec = self._write_spec()
-            self._announce()
             told = set(self.store.jobs.messages(self.job.id))
+            self._announce(told)
             verdict = planned_verdict(self.store, self.settings, self.job)
             relay = Relay(self.store, self.lease, self.job.last_step, told, spec.keep_checkpoints, verdict)
             started, kills = time.monotonic(), out_of_memory_kills()
@@ -134,13 +139,13 @@ class TrainingRun:
         spec.write(self.files.spec(self.job.attempt))
         return spec
 
-    def _announce(self) -> None:
+    def _announce(self, told: AbstractSet[str]) -> None:
         if self.job.status is JobStatus.RUNNING:
             text = f"Training goes on after an interruption (attempt {self.job.attempt})"
             self.store.queue.append(self.lease, [NewEvent(text, level="warn")])
         else:  # paused and resumed: it was started before
-            resumed = STARTED.message in self.store.jobs.messages(self.job.id)
-            self.store.queue.set_status(self.lease, JobStatus.RUNNING, [] if resumed else [STARTED])
+            said = STARTED.message in told
+            self.store.queue.set_status(self.lease, JobStatus.RUNNING, [] if said else [STARTED])
 
     def _start(self) -> Start:
         attempt, settings = self.job.attempt, self.settings
@@ -230,10 +235,7 @@ class TrainingRun:
         while True:
             try:
                 if outcome is None:  # once: it writes files
-                    made = self._outcome(done, evaluated)
-                    write_cards(self.store, self.settings, self.job, spec, made)
-                    publish_models(self.store, self.job, made)
-                    outcome = made
+                    outcome = self._published(done, evaluated, spec)
                 self.store.queue.finish(self.lease, outcome)
                 break
             except ServiceUnavailable:  # everything is on disk: wait as long as the job is ours
@@ -251,13 +253,21 @@ class TrainingRun:
         except (OSError, ValueError, TunesmithError) as error:
             log.warning("the speed of the training was not kept", job=self.job.id, error=str(error))
 
-    def _outcome(self, done: Done, evaluated: Evaluated | None) -> JobOutcome:
-        table = step_metrics_csv(self.store.jobs.metrics(self.job.id))
-        kept = self.store.jobs.checkpoints(self.job.id).data
+    def _published(self, done: Done, evaluated: Evaluated | None, spec: TrainSpec) -> JobOutcome:
+        """The outcome, once its files are where every machine finds them."""
+        of_job = OfJob.read(self.store, self.job, spec)
+        kept = self.store.jobs.checkpoints(self.job.id, limit=MOST_CHECKPOINTS).data
+        outcome = self._outcome(done, evaluated, of_job.metrics, kept)
+        keep_models(self.store, self.settings, of_job, kept, outcome)
+        return outcome
+
+    def _outcome(
+        self, done: Done, evaluated: Evaluated | None, metrics: list[JsonObject], kept: Sequence[CheckpointRow]
+    ) -> JobOutcome:
         return JobOutcome(
             adapter_dir=Path(done.path),
             trained_tokens=done.trained_tokens,
-            result=self.store.blobs.write([table]),
+            result=self.store.blobs.write([step_metrics_csv(metrics)]),
             events=[*(evaluated.events if evaluated else ()), *final_events(self.job.planned_model, kept)],
             evaluation=evaluated.blob if evaluated else None,
             verdict=evaluated.shown if evaluated else None,
@@ -267,8 +277,8 @@ class TrainingRun:
 
 def train_spec(store: Store, settings: Settings, job: JobRow) -> TrainSpec:
     """All that decides a job's result; DataError when a file or model is gone."""
-    base_dir, init_adapter_dir = _start_of(store, settings, job)
-    numbers, files = job.hyperparameters, trained_files(store, settings, job)
+    rows, (base_dir, init_adapter_dir) = require_files(store, job), _start_of(store, settings, job)
+    numbers, files = job.hyperparameters, trained_files(store, settings, job, rows)
     return TrainSpec(
         job_id=job.id,
         attempt=job.attempt,
@@ -299,7 +309,6 @@ def train_spec(store: Store, settings: Settings, job: JobRow) -> TrainSpec:
 
 def _start_of(store: Store, settings: Settings, job: JobRow) -> tuple[Path, Path | None]:
     """The base's directory, and that of the adapter to start from."""
-    require_files(store, job)
     parent = _continued(store, job)
     base_dir = (parent and own_base(parent)) or materialise(resolve_base(job.base_model, settings), settings)
     return base_dir, None if parent == base_dir else parent  # tuned weights are a base

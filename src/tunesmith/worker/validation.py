@@ -1,5 +1,6 @@
 """The first phase of a job: its files are checked, and "auto" becomes numbers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -53,12 +54,12 @@ def validate_job(store: Store, settings: Settings, job: JobRow, lease: Lease) ->
     announce = _announcement(job)
     if announce not in store.jobs.messages(job.id):  # a worker that died in here has said it already
         store.queue.append(lease, [NewEvent(announce)])
-    require_files(store, job)
+    files = require_files(store, job)
     unreached = _check_options(settings, job)
-    training = _check(store, settings, job, "training_file")
+    training = _check(store, settings, job, "training_file", files)
     demand_rows(job, training.report.examples, MIN_EXAMPLES)
     notices = [*unreached, *_notices(training.report, "training")]
-    validation = None if job.validation_file is None else _check(store, settings, job, "validation_file")
+    validation = None if job.validation_file is None else _check(store, settings, job, "validation_file", files)
     if validation is not None:
         notices += _notices(validation.report, "validation")
     notices += _data_warnings(store, settings, job, training, validation)
@@ -77,18 +78,16 @@ def validate_job(store: Store, settings: Settings, job: JobRow, lease: Lease) ->
     )
 
 
-def require_files(store: Store, job: JobRow) -> None:
-    """Raises DataError (`deleted_training_file`) when a file of the job is gone."""
-    for param in LEAST_EXAMPLES:
-        if getattr(job, param) is not None:
-            require_file(store, job, param)
+def require_files(store: Store, job: JobRow) -> dict[str, FileRow]:
+    """The job's files, by the parameters that name them.
 
-
-def require_file(store: Store, job: JobRow, param: str) -> FileRow:
-    """The job's file that `param` names.
-
-    Raises DataError (`deleted_<param>`) when it is gone.
+    Raises DataError (`deleted_training_file`) when one is gone.
     """
+    given = [param for param in LEAST_EXAMPLES if getattr(job, param) is not None]
+    return {param: _require_file(store, job, param) for param in given}
+
+
+def _require_file(store: Store, job: JobRow, param: str) -> FileRow:
     file = store.files.for_job(getattr(job, param))
     if file is None:
         which = param.removesuffix("_file")
@@ -109,8 +108,8 @@ class TrainedFiles:
     validation_sha256: str | None
 
 
-def trained_files(store: Store, settings: Settings, job: JobRow) -> TrainedFiles:
-    """The job's files, or the two parts of its training file.
+def trained_files(store: Store, settings: Settings, job: JobRow, rows: Mapping[str, FileRow]) -> TrainedFiles:
+    """The job's files (`rows`), or the two parts of its training file.
 
     The latter where a share of it is held out for the evaluation.
     """
@@ -119,14 +118,9 @@ def trained_files(store: Store, settings: Settings, job: JobRow) -> TrainedFiles
         return TrainedFiles(split.training, None, split.held_out, None)
     folder = JobFiles(settings.paths.jobs, job.id).directory
     validation = None if job.validation_file is None else store.files.copy_for_job(job.validation_file, folder)
-    sums = [_sha256(store, one) for one in (job.training_file, job.validation_file)]
-    return TrainedFiles(store.files.copy_for_job(job.training_file, folder), sums[0], validation, sums[1])
-
-
-def _sha256(store: Store, file_id: str | None) -> str | None:
-    """Of the file's bytes, as the store knows it; None where there is no file."""
-    row = None if file_id is None else store.files.for_job(file_id)
-    return None if row is None else row.sha256
+    sums = {param: row.sha256 for param, row in rows.items()}
+    training = store.files.copy_for_job(job.training_file, folder)
+    return TrainedFiles(training, sums["training_file"], validation, sums.get("validation_file"))
 
 
 def row_limit(base_dir: Path, settings: Settings) -> int:
@@ -137,9 +131,9 @@ def row_limit(base_dir: Path, settings: Settings) -> int:
     return min(context_length(base_dir), settings.max_example_tokens or context_length(base_dir))
 
 
-def _check(store: Store, settings: Settings, job: JobRow, param: str) -> CheckedFile:
+def _check(store: Store, settings: Settings, job: JobRow, param: str, files: Mapping[str, FileRow]) -> CheckedFile:
     """The file checked for the job's base and method. Its rows are read again only where the upload's pass is gone."""
-    file = require_file(store, job, param)
+    file = files[param]
     base_dir = materialise(resolve_base(job.base_model, settings), settings)
     options = CheckOptions(
         renderer=_renderer(base_dir, (base_dir / "tokenizer.json").stat().st_mtime_ns),

@@ -114,7 +114,7 @@ def test_command_finds_the_server_on_its_data_directory(tunesmith: Tunesmith, se
     assert "GET /v1/fine_tuning/jobs 200" not in server.log.read_text("utf-8")  # what polls would fill the log
 
 
-def test_command_without_a_server_starts_one_for_a_moment(tunesmith: Tunesmith, tmp_path: Path, base_dir: Path) -> None:
+def test_command_does_not_believe_in_a_server_that_has_gone(tunesmith: Tunesmith, tmp_path: Path) -> None:
     assert tunesmith("keys", "create", "any").code == 0
     (tmp_path / "data" / "server.json").write_text('{"base_url": "http://127.0.0.1:9/v1", "pid": 1}')  # long gone
     ran = tunesmith("jobs", "list")
@@ -122,9 +122,7 @@ def test_command_without_a_server_starts_one_for_a_moment(tunesmith: Tunesmith, 
     assert "No jobs yet" in ran.err
 
 
-def test_command_without_the_key_file_says_where_a_key_comes_from(
-    tunesmith: Tunesmith, tmp_path: Path, base_dir: Path
-) -> None:
+def test_command_without_the_key_file_says_where_a_key_comes_from(tunesmith: Tunesmith, tmp_path: Path) -> None:
     tunesmith("keys", "create", "any")
     (tmp_path / "data" / "api-key").unlink()
     ran = tunesmith("jobs", "list")
@@ -136,7 +134,7 @@ def test_own_server_that_cannot_start_says_why(
     tunesmith: Tunesmith, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TUNESMITH_BASE_MODEL", "nonsense")
-    ran = tunesmith("jobs", "list")
+    ran = tunesmith("chat", "a-model", "Hello")
     assert ran.code == 1
     assert "The server did not start: " in ran.err
     assert "nonsense" in ran.err

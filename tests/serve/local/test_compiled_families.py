@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from tunesmith.models.adapters import AdapterManifest, write_adapter
 from tunesmith.serve.engine.model import SequenceChunk
 from tunesmith.serve.engine.protocol import GenerateRequest
-from tunesmith.serve.local.engine import EngineOptions, TorchEngine
+from tunesmith.serve.local.engine import EngineOptions, LocalEngine
 from tunesmith.serve.local.llama_runner import CompiledRunner
 from tunesmith.serve.local.runner import AnyAdapter
 from tunesmith.serve.local.torch_weights import supports, weights_of
@@ -100,7 +100,7 @@ def test_greedy_answers_of_a_batch_are_those_of_transformers(name: str, tmp_path
         tiny = replace(tiny, changes={**tiny.changes, "rope_parameters": {**LONGROPE, BORDER: 256}})
     runner, adapters = served(tiny, tmp_path)
     models = [merged(tiny, rank) for rank in (0, *RANKS)]
-    engine = TorchEngine(runner, OPTIONS, fingerprint="x")
+    engine = LocalEngine(runner, OPTIONS, fingerprint="x")
     asked = [(which, text(length, 3 + which)) for which in range(3) for length in (2, 37)]
     for _ in range(2):  # the second time most of the prompt is in a slot
         requests = [GenerateRequest(ids, NEW, frozenset(), temperature=0, adapter=adapters[i]) for i, ids in asked]
@@ -142,7 +142,7 @@ def test_logits_in_company_and_in_pieces_are_the_same_to_the_bit(name: str, tmp_
 def test_a_sequence_that_outgrows_its_angles_is_read_anew(length: int) -> None:
     """LongRoPE: sequences of more than 64 tokens have other angles from their first token on."""
     tiny = ZOO["phi4-mini"]
-    whole, engine = build(tiny), TorchEngine(CompiledRunner(weights_of(build(tiny))), OPTIONS, fingerprint="x")
+    whole, engine = build(tiny), LocalEngine(CompiledRunner(weights_of(build(tiny))), OPTIONS, fingerprint="x")
     ids = text(length)
     given = [delta.token for delta in engine.submit(GenerateRequest(ids, 80 - length, frozenset(), temperature=0))]
     engine.close()

@@ -19,9 +19,9 @@ from tunesmith.serve.engine.model import SequenceChunk
 from tunesmith.serve.engine.prompt_lookup import NgramIndex
 from tunesmith.serve.engine.protocol import Delta, Engine, GenerateRequest
 from tunesmith.serve.engine.scheduler import PREFILL_CHUNK_SCORED
-from tunesmith.serve.local.engine import EngineOptions, TorchEngine
+from tunesmith.serve.local.engine import EngineOptions, LocalEngine
+from tunesmith.serve.local.model import LocalModel
 from tunesmith.serve.local.runner import AnyAdapter
-from tunesmith.serve.local.torch_model import TorchModel
 
 QUESTIONS = ("What is the capital of France?", "今年武汉的冬天冷不冷?", "Write a haiku about rain in 1999.")
 
@@ -246,9 +246,9 @@ class SlowRunner:
     def clear(self, slot: int) -> None: ...
 
 
-def slow_engine(runner: SlowRunner, running: int, waiting: int, cache_bytes: int = 1000) -> TorchEngine:
+def slow_engine(runner: SlowRunner, running: int, waiting: int, cache_bytes: int = 1000) -> LocalEngine:
     options = EngineOptions(threads=1, running=running, waiting=waiting, adapter_bytes=0, cache_bytes=cache_bytes)
-    return TorchEngine(runner, options, fingerprint="x")
+    return LocalEngine(runner, options, fingerprint="x")
 
 
 def test_requests_wait_until_their_keys_and_values_have_room() -> None:
@@ -318,7 +318,7 @@ def test_a_full_queue_is_refused_and_a_closed_engine_finishes_what_it_took() -> 
 
 def test_drafts_come_from_the_book_and_can_be_switched_off() -> None:
     request = GenerateRequest((1, 2), 8, frozenset())
-    drafter = TorchModel(SlowRunner(), 0, NgramIndex([[1, 2, 3, 4]]), threads=1).drafter(request)
+    drafter = LocalModel(SlowRunner(), 0, NgramIndex([[1, 2, 3, 4]]), threads=1).drafter(request)
     assert drafter is not None
     assert drafter.draft([1, 2], running=1) == [3, 4]
-    assert TorchModel(SlowRunner(), 0, NgramIndex([[1, 2, 3, 4]]), threads=1, drafts=False).drafter(request) is None
+    assert LocalModel(SlowRunner(), 0, NgramIndex([[1, 2, 3, 4]]), threads=1, drafts=False).drafter(request) is None

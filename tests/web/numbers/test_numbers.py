@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
+from tests.statements import statements
 from tests.web.numbers.chinese import english, latin
 from tests.web.numbers.filled import fill
 from tests.web.numbers.pages import Pages
@@ -45,9 +46,9 @@ def test_every_page_says_the_apis_numbers_and_no_others(
 ) -> None:
     pages = Pages(browser, store, base_dir, fill(store, settings, browser))
     day = today()
-    wrong = _wrong(browser, settings, pages)
+    wrong = _wrong(browser, settings, pages, store)
     if today() != day:  # of some numbers, the API said yesterday's and the pages today's
-        wrong = _wrong(browser, settings, pages)
+        wrong = _wrong(browser, settings, pages, store)
     assert not wrong, json.dumps(wrong, indent=1, ensure_ascii=False)
 
 
@@ -56,16 +57,19 @@ def today() -> int:
     return int(time.time()) // DAY
 
 
-def _wrong(browser: TestClient, settings: Settings, pages: Pages) -> dict[str, list[str]]:
-    """What is wrong on each page, in numbers and in its Chinese."""
+def _wrong(browser: TestClient, settings: Settings, pages: Pages, store: Store) -> dict[str, list[str]]:
+    """What is wrong on each page, in numbers and in its Chinese, and what it reads twice."""
     checks = pages.checks()
     assert {one.route for one in checks} == {
         one.path for one in ROUTES if "GET" in (one.methods or ())
     } - ELSEWHERE.keys()
     wrong = {}
     for one in checks:
-        answer = browser.get(one.address)
+        with statements(store) as heard:
+            answer = browser.get(one.address)
         assert answer.status_code == 200, one.address
+        if heard.repeated():
+            wrong[f"{one.address} reads twice"] = [*heard.repeated()]
         words = Words(answer.text).text
         said = [*one.said, *rooms(words, settings)]
         answers = [one.answers, pages.get(one.again) if one.again else None]

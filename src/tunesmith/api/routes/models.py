@@ -58,7 +58,7 @@ def name_model(name: str, body: Annotated[DisplayNameBody, Body()], context: Con
     row = context.store.models.get(name)
     if row is None or row.project != context.project:
         raise _unknown(name)
-    context.store.models.resolve(name)  # one without weights has no page to show it
+    context.store.models.fetch(row)  # one without weights has no page to show it
     display = checked_display_name(body.display_name)
     context.store.models.rename(name, display)
     audit.note("model.named", name, display=display or None)

@@ -130,10 +130,10 @@ def delete(
 @contextmanager
 def _client(base_url: str | None, data_dir: Path | None) -> "Iterator[Client]":
     from tunesmith.cli.configure import load_settings
-    from tunesmith.cli.server.find import connect
+    from tunesmith.cli.server.find import ask
 
-    with connect(load_settings(data_dir), base_url) as connection:
-        yield connection.client
+    with ask(load_settings(data_dir), base_url) as client:
+        yield client
 
 
 @contextmanager

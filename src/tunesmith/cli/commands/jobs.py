@@ -86,10 +86,16 @@ def watch_command(
     """Watch a job until it ends. Ctrl-C detaches; the job goes on."""
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.output.watch import watch_to_end
-    from tunesmith.cli.server.find import connect
+    from tunesmith.cli.server.find import Connection, ask, connect
 
-    with connect(load_settings(data_dir), base_url, with_worker=True) as connection:
-        watch_to_end(connection, _find(connection.client, job), as_json=as_json)
+    settings = load_settings(data_dir)
+    with ask(settings, base_url) as client:
+        found = _find(client, job)
+        if found.finished:  # no server is started for it
+            watch_to_end(Connection(client, None), found, as_json=as_json)
+            return
+    with connect(settings, base_url, with_worker=True) as connection:
+        watch_to_end(connection, found, as_json=as_json)
 
 
 @app.command()
@@ -143,10 +149,10 @@ def result(
 @contextmanager
 def _client(base_url: str | None, data_dir: Path | None) -> "Iterator[Client]":
     from tunesmith.cli.configure import load_settings
-    from tunesmith.cli.server.find import connect
+    from tunesmith.cli.server.find import ask
 
-    with connect(load_settings(data_dir), base_url) as connection:
-        yield connection.client
+    with ask(load_settings(data_dir), base_url) as client:
+        yield client
 
 
 def _find(client: "Client", job_id: str) -> "Job":

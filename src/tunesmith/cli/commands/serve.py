@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from tunesmith.cli.server.run import ServeOptions
     from tunesmith.settings import Settings
-    from tunesmith.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +93,7 @@ def _run(command: ServeCommand) -> None:
 
 def _serve(command: ServeCommand, settings: "Settings", listener: "socket") -> None:
     from tunesmith.cli.data_dir import secure_data_dir
+    from tunesmith.cli.local_store import open_with_first_key
     from tunesmith.cli.server.announcement import activity_dir
     from tunesmith.cli.server.listener import url_of
     from tunesmith.cli.server.run import run_server
@@ -105,7 +105,7 @@ def _serve(command: ServeCommand, settings: "Settings", listener: "socket") -> N
     if command.worker:
         check_launcher(settings)
         _warn_of_second_worker(settings, url_of(listener))
-    store, first_key = _open(settings)
+    store, first_key = open_with_first_key(settings)
     try:
         _prepare_base(settings)
         banner = Banner(settings, url_of(listener), first_key, command.worker)
@@ -211,23 +211,6 @@ class Banner:
         aliases = sorted(alias for alias, base in known.items() if base == default)
         shown = ", ".join(aliases[:3]) + (f" and {len(aliases) - 3} more" if len(aliases) > 3 else "")
         return shown or "none"
-
-
-def _open(settings: "Settings") -> "tuple[Store, str | None]":
-    """The store, and at the very first start the API key to show once."""
-    from tunesmith.store import open_store
-    from tunesmith.system.audit import keep_audit_in, note_change, this_user
-
-    store = open_store(settings)
-    keep_audit_in(settings.paths.root)
-    try:
-        first = store.keys.ensure_first(settings.paths.api_key_file)
-        if first is not None:
-            note_change("key.created", "first", who=this_user(), where="first start", role="owner", hint=first[-4:])
-        return store, first
-    except BaseException:
-        store.close()
-        raise
 
 
 def _warn_of_second_worker(settings: "Settings", own_url: str) -> None:

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,26 +79,52 @@ def connect(settings: Settings, base_url: str | None, *, with_worker: bool = Fal
     If neither exists, starts a server until the block ends, which trains if `with_worker`.
     Raises ServerUnreachable when `base_url` does not answer, and CommandError without an API key.
     """
-    if base_url is not None:
-        base_url = full_url(base_url)
-        client = Client(base_url, read_key(settings))
-        if not client.is_alive():
-            raise ServerUnreachable(
-                f"No server answers at {client.base_url}. Check the address, or start one: tunesmith serve"
-            )
-        yield from _with(Connection(client, None))
-        return
-    running = running_server(settings)
-    if running is not None:
-        yield from _with(Connection(Client(running.base_url, read_key(settings)), None, activity_dir(settings)))
+    found = _existing(settings, base_url)
+    if found is not None:
+        with closing(found.client):
+            yield found
         return
     with Waiting("no server is running: starting one", lambda: activity.current(activity_dir(settings))):
         own = start_server(settings, with_worker=with_worker)
     try:
-        yield from _with(Connection(Client(own.announcement.base_url, read_key(settings)), own, activity_dir(settings)))
+        with closing(Client(own.announcement.base_url, read_key(settings))) as client:
+            yield Connection(client, own, activity_dir(settings))
     finally:
         if not own.kept:
             own.stop()
+
+
+@contextmanager
+def ask(settings: Settings, base_url: str | None) -> Iterator[Client]:
+    """A client for what needs no model in memory and no worker, such as lists.
+
+    It talks to the same server as `connect`, but starts none: where none runs, the application answers in this process.
+    Raises as `connect` does.
+    """
+    found = _existing(settings, base_url)
+    if found is not None:
+        with closing(found.client) as client:
+            yield client
+        return
+    from tunesmith.cli.server.in_process import own_application  # imports all of the API
+
+    with own_application(settings) as client:
+        yield client
+
+
+def _existing(settings: Settings, base_url: str | None) -> Connection | None:
+    """The server at `base_url`, else the one on the data directory, if any."""
+    if base_url is None:
+        running = running_server(settings)
+        if running is None:
+            return None
+        return Connection(Client(running.base_url, read_key(settings)), None, activity_dir(settings))
+    client = Client(full_url(base_url), read_key(settings))
+    if not client.is_alive():
+        raise ServerUnreachable(
+            f"No server answers at {client.base_url}. Check the address, or start one: tunesmith serve"
+        )
+    return Connection(client, None)
 
 
 def full_url(base_url: str) -> str:
@@ -112,13 +138,6 @@ def full_url(base_url: str) -> str:
             f"--base-url is {base_url!r}: give a server's address, such as http://127.0.0.1:8000/v1.", Exit.USAGE
         )
     return url
-
-
-def _with(connection: Connection) -> Iterator[Connection]:
-    try:
-        yield connection
-    finally:
-        connection.client.close()
 
 
 def running_server(settings: Settings, *, own_url: str | None = None) -> Announcement | None:

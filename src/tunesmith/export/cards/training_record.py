@@ -7,7 +7,7 @@ is made when it is asked for, without what nobody has kept. Imports no torch.
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -96,14 +96,35 @@ def read_record(directory: Path) -> TrainingRecord | None:
         ) from error
 
 
-def make_record(
-    store: Store, model: ModelRow, spec: TrainSpec, *, trained_now: bool, digests: Path | None = None
-) -> TrainingRecord:
-    """The record of a model that the job in `model` has made by `spec`.
+@dataclass(frozen=True, slots=True)
+class OfJob:
+    """What the records of a job's models have in common, read once for all of them."""
+
+    job: JobRow
+    spec: TrainSpec
+    training: DataRecord
+    validation: DataRecord | None
+    metrics: list[JsonObject]
+
+    @classmethod
+    def read(cls, store: Store, job: JobRow, spec: TrainSpec) -> "OfJob":
+        """The job's files and metrics as the store has them, with what it was trained by."""
+        validation = job.validation_file
+        return cls(
+            job,
+            spec,
+            _data(store, job.training_file, spec.training_sha256),
+            None if validation is None else _data(store, validation, spec.validation_sha256),
+            store.jobs.metrics(job.id),
+        )
+
+
+def make_record(of_job: OfJob, model: ModelRow, *, trained_now: bool, digests: Path | None = None) -> TrainingRecord:
+    """The record of a model that the job has made.
 
     `trained_now`: this machine and these versions trained it. `digests`: where those of bases are kept.
     """
-    job = cast(JobRow, store.jobs.get(model.job_id))
+    job, spec = of_job.job, of_job.spec
     manifest = read_manifest(model.adapter_dir)
     same_base = trained_now or manifest.base_fingerprint == _fingerprint(spec.base_dir)
     digest = base_digest(spec.base_dir, digests) if same_base else None
@@ -115,11 +136,11 @@ def make_record(
         sha256=manifest.sha256,
         base=BaseRecord(model.base_model, manifest.base_fingerprint, digest, base_licence(spec.base_dir)),
         started_from=None if job.model == job.base_model else job.model,
-        training=_data(store, job.training_file, spec.training_sha256),
-        validation=None if job.validation_file is None else _data(store, job.validation_file, spec.validation_sha256),
+        training=of_job.training,
+        validation=of_job.validation,
         spec={**choices(spec)},
         trained_tokens=job.trained_tokens,
-        curves=_curves(store.jobs.metrics(job.id), manifest.step),
+        curves=_curves(of_job.metrics, manifest.step),
         versions=versions() if trained_now else None,
         machine=Machine.this(spec.threads) if trained_now else None,
     )

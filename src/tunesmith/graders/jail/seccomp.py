@@ -13,7 +13,7 @@ from functools import cache
 from tunesmith.graders.jail import kernel
 from tunesmith.graders.jail.syscalls import ALLOWED, AUDIT_ARCH, number
 
-LOAD, EQUAL, ANY_BIT, AT_LEAST, AND, RETURN = 0x20, 0x15, 0x45, 0x35, 0x54, 0x06
+LOAD, EQUAL, AT_LEAST, AND, RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
 ALLOW, KILL, FAIL = 0x7FFF0000, 0x80000000, 0x00050000  # FAIL: and an errno
 NUMBER, ARCHITECTURE = 0, 4  # where they stand
 X32 = 0x40000000

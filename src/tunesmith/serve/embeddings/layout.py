@@ -13,7 +13,6 @@ from tunesmith.errors import ServerFault
 from tunesmith.jsonvalue import JsonObject, JsonValue
 
 KNOWN = ("Transformer", "Pooling", "Normalize")
-FLAG = "pooling_mode_"  # what the names of a pooling's flags begin with
 
 
 @dataclass(frozen=True, slots=True)

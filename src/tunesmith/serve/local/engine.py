@@ -17,8 +17,8 @@ from tunesmith.serve.engine.prompt_lookup import NgramIndex
 from tunesmith.serve.engine.protocol import GenerateRequest, Generation
 from tunesmith.serve.engine.scheduler import Scheduler
 from tunesmith.serve.local.loading import load_runner
+from tunesmith.serve.local.model import LocalModel
 from tunesmith.serve.local.runner import Runner
-from tunesmith.serve.local.torch_model import TorchModel
 from tunesmith.settings import Settings
 from tunesmith.system.cpu import cpu_count
 from tunesmith.system.memory import total_memory
@@ -52,10 +52,10 @@ class EngineOptions:
         )
 
 
-def load_engine(base_dir: Path, settings: Settings) -> "TorchEngine":
+def load_engine(base_dir: Path, settings: Settings) -> "LocalEngine":
     """The base in `base_dir`, ready to answer. Takes seconds."""
     runner, width = load_runner(base_dir, settings)
-    return TorchEngine(
+    return LocalEngine(
         runner,
         EngineOptions.from_settings(settings),
         fingerprint=f"{fingerprint(base_dir)} {width}",
@@ -63,7 +63,7 @@ def load_engine(base_dir: Path, settings: Settings) -> "TorchEngine":
     )
 
 
-class TorchEngine:
+class LocalEngine:
     """An `Engine` whose model runs in this process."""
 
     def __init__(
@@ -74,7 +74,7 @@ class TorchEngine:
         self.fingerprint = fingerprint
         self._waiting_limit = options.waiting
         index = NgramIndex(answers)
-        model = TorchModel(runner, options.adapter_bytes, index, threads=options.threads, drafts=options.drafts)
+        model = LocalModel(runner, options.adapter_bytes, index, threads=options.threads, drafts=options.drafts)
         self._scheduler = Scheduler(
             model,
             running=options.running,

@@ -1,6 +1,7 @@
 """Uploaded files and results: the rows. Their bytes are blobs of the same id."""
 
 import time
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -85,6 +86,18 @@ class FileStore:
         with self._database.read() as connection:
             found: JsonObject | None = connection.execute(query).scalar_one_or_none()
         return found
+
+    def row_counts(self, file_ids: Collection[str]) -> dict[str, int]:
+        """Return how many rows each of these files has.
+
+        Those that were not checked are left out.
+        """
+        if not file_ids:
+            return {}
+        query = select(files.c.id, files.c.report).where(files.c.id.in_(file_ids), self._scope.of(files), alive())
+        with self._database.read() as connection:
+            found = [(file_id, (report or {}).get("examples")) for file_id, report in connection.execute(query)]
+        return {file_id: count for file_id, count in found if count is not None}  # None: of an earlier version too
 
     def page(
         self, *, purpose: str | None = None, limit: int = 10_000, after: str | None = None, order: Order = "desc"

@@ -5,7 +5,7 @@ Base models are elsewhere (`models.registry`), and so is the meaning of the file
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, delete, exists, insert, or_, select, update
@@ -48,24 +48,40 @@ class ModelStore:
             row = connection.execute(query).mappings().one_or_none()
         return None if row is None else self._model_row(row)
 
+    def among(self, names: Collection[str]) -> list[ModelRow]:
+        """Return those of these models that exist, in the order of the names."""
+        if not names:
+            return []
+        query = select(models).where(models.c.name.in_(names), self._usable(), models.c.deleted_at.is_(None))
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(models.c.name)).mappings().all()
+        return [self._model_row(row) for row in rows]
+
     def resolve(self, name: str) -> ResolvedModel | None:
         """Return what serving opens; None when the model is unknown or deleted.
 
-        Raises InvalidRequest (`model_without_weights`) for one that was imported and not trained again.
+        Raises as `fetch` does.
         """
         row = self.get(name)
         if row is None:
             return None
+        self.fetch(row)
+        return ResolvedModel(row.name, row.base_model, row.adapter_dir, row.created_at, row.owned_by)
+
+    def fetch(self, row: ModelRow) -> None:
+        """Have a model's files on this machine.
+
+        Raises InvalidRequest (`model_without_weights`) for one that was imported and not trained again.
+        """
         if row.adapter_dir == self._root / NO_WEIGHTS:
             raise InvalidRequest(
-                f"The model '{name}' was imported from OpenAI, which does not hand out weights: it cannot be asked or "
-                "trained further here yet. Train it again (`tunesmith import openai FOLDER` prints the command), then "
-                f"give its name to the result: tunesmith models replace '{name}' NEW_MODEL",
+                f"The model '{row.name}' was imported from OpenAI, which does not hand out weights: it cannot be asked "
+                "or trained further here yet. Train it again (`tunesmith import openai FOLDER` prints the command), "
+                f"then give its name to the result: tunesmith models replace '{row.name}' NEW_MODEL",
                 param="model",
                 code="model_without_weights",
             )
         self._folders.fetch(row.adapter_dir)
-        return ResolvedModel(row.name, row.base_model, row.adapter_dir, row.created_at, row.owned_by)
 
     def system_message(self, name: str) -> str | None:
         """Return the system message of most rows that a model was trained on.

@@ -1,7 +1,7 @@
 """Jobs as the API sees them. What a worker does to them is in `leases`."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import (
     ColumnElement,
@@ -71,6 +71,14 @@ class JobStore:
             query = select(jobs).where(jobs.c.id == job_id, self._scope.of(jobs))
             row = connection.execute(query).mappings().one_or_none()
         return None if row is None else job_row(row)
+
+    def among(self, job_ids: Collection[str]) -> dict[str, JobRow]:
+        """Return those of these jobs that exist, by their ids."""
+        if not job_ids:
+            return {}
+        query = select(jobs).where(jobs.c.id.in_(job_ids), self._scope.of(jobs))
+        with self._database.read() as connection:
+            return {row["id"]: job_row(row) for row in connection.execute(query).mappings()}
 
     def page(
         self,

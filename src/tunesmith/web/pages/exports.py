@@ -109,7 +109,7 @@ async def _sent(request: Request) -> tuple[Visit, ModelRow, Kind, str]:
 def _start(request: Request, visit: Visit, row: ModelRow, kind: Kind, width: str) -> None:
     if width not in WIDTHS:
         raise InvalidRequest(f"There are no weights {width[:20]!r}. Choose one of: {', '.join(WIDTHS)}.", param="width")
-    visit.store.models.resolve(row.name)  # says what is to be done about a model without weights
+    visit.store.models.fetch(row)  # says what is to be done about a model without weights
     message = visit.store.models.system_message(row.name)
     order = Order(row.name, row.base_model, row.adapter_dir, kind, width, message)
     _service(request).start(order)

@@ -41,15 +41,10 @@ async def files(request: Request) -> Response:
 
 def _further(visit: Visit, ids: list[str]) -> tuple[dict[str, int], dict[str, list[str]]]:
     """How many rows each file has, where it was checked, and the jobs that use it, newest first."""
-    rows = {}
-    for one in ids:
-        report = visit.store.files.report(one)
-        if report is not None and "examples" in report:  # not in one of an earlier version
-            rows[one] = cast(int, report["examples"])
     jobs: dict[str, list[str]] = {}
     for file, job in visit.store.jobs.using(ids):
         jobs.setdefault(file, []).append(job)
-    return rows, jobs
+    return visit.store.files.row_counts(ids), jobs
 
 
 ROUTES = [Route("/ui/files", files)]

@@ -12,6 +12,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from tunesmith.jsonvalue import JsonObject
+from tunesmith.store.objects.models import no_such_model
 from tunesmith.web.access.visit import Visit, signed_in
 from tunesmith.web.pages.exports import offer_of
 from tunesmith.web.render import render
@@ -45,16 +46,17 @@ async def list_models(request: Request) -> Response:
 async def one_model(request: Request) -> Response:
     """A tuned model, a checkpoint, or a base."""
     visit, name = await signed_in(request), request.path_params["name"]
-    found = await visit.api.get(f"/v1/models/{name}")  # raises Refused with the API's sentence
     page = await run_in_threadpool(_tuned, visit, name)
     if page is None:
-        return render(request, "base_model.html", base=await _base(visit, name, found), use=_use(request, name, found))
+        base = await run_in_threadpool(_base, visit, name)
+        return render(request, "base_model.html", base=base, use=_use(request, name, None))
+    system = await run_in_threadpool(visit.store.models.system_message, name)
     return render(
         request,
         "model.html",
         model=page,
         card=markdown(page.card, below=1) if page.card else None,
-        use=_use(request, name, found),
+        use=_use(request, name, system),
         offer=await run_in_threadpool(partial(offer_of, request, name, adapter=page.is_adapter)),
         problem=None,
         sharing=await _sharing(visit, name, own=page.own),
@@ -156,17 +158,16 @@ def _tuned(visit: Visit, name: str) -> ModelPage | None:
     return None if row is None else model_page(visit.store, row)
 
 
-async def _base(visit: Visit, name: str, found: JsonObject) -> Base:
-    """The base of that name, or that the alias stands for."""
-    stands_for = str(found["owned_by"]).removeprefix("alias-of:")
-    known = await run_in_threadpool(bases, visit.settings, visit.store)
-    return next(one for one in known if one.name in (name, stands_for))
+def _base(visit: Visit, name: str) -> Base:
+    """The base of that name, or that the alias stands for. Raises NotFound."""
+    for one in bases(visit.settings, visit.store):
+        if name == one.name or name in one.aliases:
+            return one
+    raise no_such_model(name)
 
 
-def _use(request: Request, name: str, found: JsonObject) -> dict[str, object]:
+def _use(request: Request, name: str, system: str | None) -> dict[str, object]:
     """What calls the model at the address that the browser knows this server by."""
-    more = found.get("tunesmith")
-    system = str(more.get("system_message")) if isinstance(more, dict) else None
     server = f"{request.url.scheme}://{request.url.netloc}"
     return {"name": name, "system_message": system, "snippets": snippets(name, server, system)}
 

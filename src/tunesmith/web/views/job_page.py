@@ -1,6 +1,7 @@
 """A job's own page."""
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import cast
 
@@ -115,7 +116,9 @@ def job_page(store: ScopedStore, feeds: Feeds, row: JobRow) -> JobPage:
 
 def checkpoints_of(store: ScopedStore, row: JobRow) -> list[KeptCheckpoint]:
     """The kept checkpoints, newest first."""
-    return [_kept(store, one) for one in store.jobs.checkpoints(row.id, limit=CHECKPOINTS).data]
+    kept = store.jobs.checkpoints(row.id, limit=CHECKPOINTS).data
+    usable = {one.name for one in store.models.among({one.fine_tuned_model_checkpoint for one in kept})}
+    return [_kept(one, usable) for one in kept]
 
 
 def spelled(value: JsonValue) -> str:
@@ -127,12 +130,12 @@ def spelled(value: JsonValue) -> str:
     return "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _kept(store: ScopedStore, row: CheckpointRow) -> KeptCheckpoint:
+def _kept(row: CheckpointRow, usable: AbstractSet[str]) -> KeptCheckpoint:
     numbers = [row.metrics.get(name) for name in ("train_loss", "full_valid_loss", "valid_loss")]
     loss, full, part = (float(value) if isinstance(value, int | float) else None for value in numbers)
     model = row.fine_tuned_model_checkpoint
-    usable = store.models.get(model) is not None
-    return KeptCheckpoint(row.step_number, model, row.created_at, loss, part if full is None else full, usable)
+    shown = part if full is None else full
+    return KeptCheckpoint(row.step_number, model, row.created_at, loss, shown, model in usable)
 
 
 def _summaries(feed: Feed) -> list[Summary]:

@@ -56,8 +56,8 @@ def bases(settings: Settings, store: ScopedStore) -> list[Base]:
 def tuned_page(store: ScopedStore, *, limit: int, after: str | None) -> tuple[list[Tuned], bool]:
     """A page of tuned models and checkpoints, newest first, and whether more follow."""
     page = store.models.page(limit=limit, after=after)
-    jobs = {job_id: store.jobs.get(job_id) for job_id in {row.job_id for row in page.data}}
-    return [_tuned(row, jobs[row.job_id], store.project) for row in page.data], page.has_more
+    jobs = store.jobs.among({row.job_id for row in page.data})
+    return [_tuned(row, jobs.get(row.job_id), store.project) for row in page.data], page.has_more
 
 
 def verdict_of(job: JobRow | None) -> Verdict | None:

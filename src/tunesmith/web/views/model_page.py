@@ -91,7 +91,7 @@ def model_page(store: ScopedStore, row: ModelRow) -> ModelPage:
 def _files(store: ScopedStore, row: ModelRow) -> tuple[AdapterManifest | None, TrainingRecord | None, str | None]:
     """Manifest, record, and what is wrong with them."""
     try:
-        store.models.resolve(row.name)  # says what is to be done about a model without weights
+        store.models.fetch(row)  # says what is to be done about a model without weights
         manifest = read_manifest(row.adapter_dir)
     except TunesmithError as error:
         return None, None, error.message
@@ -105,6 +105,7 @@ def _lineage(
     store: ScopedStore, row: ModelRow, job: JobRow, record: TrainingRecord | None, manifest: AdapterManifest | None
 ) -> Lineage:
     kept = store.jobs.checkpoints(job.id, limit=CHECKPOINTS).data
+    usable = {one.name for one in store.models.among({one.fine_tuned_model_checkpoint for one in kept})}
     validation = job.validation_file
     return Lineage(
         training=_data(store, job.training_file, record, validation=False),
@@ -119,7 +120,7 @@ def _lineage(
         others=tuple(
             (one.fine_tuned_model_checkpoint, one.step_number)
             for one in reversed(kept)
-            if one.fine_tuned_model_checkpoint != row.name and store.models.get(one.fine_tuned_model_checkpoint)
+            if one.fine_tuned_model_checkpoint in usable - {row.name}
         ),
     )
 

@@ -50,7 +50,8 @@ def overview_of(store: ScopedStore, feeds: Feeds, settings: Settings) -> Overvie
     progress, root = store.progress, settings.paths.root
     active = progress.jobs(ACTIVE, limit=MOST_ACTIVE)
     done = progress.jobs((JobStatus.SUCCEEDED,), limit=2 * MOST_MODELS).data  # some models may have been deleted
-    models = [row for row in done if row.fine_tuned_model and store.models.get(row.fine_tuned_model) is not None]
+    usable = {one.name for one in store.models.among([row.fine_tuned_model for row in done if row.fine_tuned_model])}
+    models = [row for row in done if row.fine_tuned_model in usable]
     failed = progress.jobs((JobStatus.FAILED,), limit=MOST_FAILED).data
     return Overview(
         active=[_drawn(row, feeds) for row in active.data],

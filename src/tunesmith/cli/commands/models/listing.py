@@ -17,11 +17,11 @@ def list_models(as_json: AsJson = False, base_url: BaseUrl = None, data_dir: Dat
 
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.output.terminal import ago, listing, note, out, print_json, print_table
-    from tunesmith.cli.server.find import connect
+    from tunesmith.cli.server.find import ask
 
     settings = load_settings(data_dir)
-    with connect(settings, base_url) as connection:
-        models = connection.client.models()
+    with ask(settings, base_url) as client:
+        models = client.models()
     if as_json:
         print_json([model.wire for model in models])
         return

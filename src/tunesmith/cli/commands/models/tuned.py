@@ -23,14 +23,14 @@ def delete(
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.names import naming_models
     from tunesmith.cli.output.terminal import print_plain
-    from tunesmith.cli.server.find import connect
+    from tunesmith.cli.server.find import ask
 
     require_terminal(name, yes)
-    with connect(load_settings(data_dir), base_url) as connection:
+    with ask(load_settings(data_dir), base_url) as client:
         if not yes:
             typer.confirm(f"Delete {name} and its files for good?", abort=True)
-        with naming_models(connection.client, name):
-            connection.client.delete_model(name)
+        with naming_models(client, name):
+            client.delete_model(name)
     print_plain(f"{name} is deleted.")
 
 

@@ -11,7 +11,7 @@ from tunesmith.cli.options import AsJson, BaseUrl, DataDir, named
 if TYPE_CHECKING:
     from tunesmith.export.cards.training_record import TrainingRecord
     from tunesmith.settings import Settings
-    from tunesmith.store import ModelRow, Store
+    from tunesmith.store import JobRow, ModelRow, Store
     from tunesmith.train.protocol.spec import TrainSpec
 
 Model = Annotated[
@@ -52,25 +52,24 @@ def card(model: Model, as_json: AsJson = False, base_url: BaseUrl = None, data_d
 
 def record_of(store: "Store", settings: "Settings", row: "ModelRow") -> "TrainingRecord":
     """The record in the model's folder, made now for a model of an earlier version."""
-    from tunesmith.export.cards.training_record import make_record, read_record, write_record
+    from tunesmith.export.cards.training_record import OfJob, make_record, read_record, write_record
 
     found = read_record(row.adapter_dir)
     if found is None:
-        spec = _spec_of(store, settings, row)
-        found = make_record(store, row, spec, trained_now=False)
+        job = store.jobs.get(row.job_id)
+        if job is None:
+            raise CommandError(f"The job {row.job_id} that made {row.name} is not in the data directory.")
+        found = make_record(OfJob.read(store, job, _spec_of(store, settings, job)), row, trained_now=False)
         write_record(row.adapter_dir, found)
     return found
 
 
-def _spec_of(store: "Store", settings: "Settings", row: "ModelRow") -> "TrainSpec":
+def _spec_of(store: "Store", settings: "Settings", job: "JobRow") -> "TrainSpec":
     """The one that the last attempt was started with, else the one that it would be started with."""
     from tunesmith.store import JobFiles
     from tunesmith.train.protocol.spec import TrainSpec
     from tunesmith.worker.training import train_spec
 
-    job = store.jobs.get(row.job_id)
-    if job is None:
-        raise CommandError(f"The job {row.job_id} that made {row.name} is not in the data directory.")
     files = JobFiles(settings.paths.jobs, job.id)
     written = [files.spec(number) for number in range(job.attempt, 0, -1) if files.spec(number).is_file()]
     return TrainSpec.read(written[0]) if written else train_spec(store, settings, job)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from tunesmith.cli.options import AsJson, BaseUrl, DataDir, named
+from tunesmith.cli.commands.tuned.card import Model
+from tunesmith.cli.options import AsJson, BaseUrl, DataDir
 from tunesmith.cli.signature import takes
 
 if TYPE_CHECKING:
@@ -33,15 +34,7 @@ SHOWN = 48  # characters of a question in the table
 class ExportOptions:
     """The options of `tunesmith export`."""
 
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="Tuned model or checkpoint, or the job that made it; 'last' for the newest model.",
-            metavar="MODEL|JOB",
-            show_default=False,
-            callback=named,
-        ),
-    ]
+    model: Model
     to: Annotated[
         Format,
         typer.Option(

@@ -24,10 +24,10 @@ def find_model(store: "Store", name: str) -> "ModelRow":
         name = max(made, key=lambda one: one.created_at).name
     elif name.startswith("ftjob-"):
         name = _of_job(store, name)
-    store.models.resolve(name)  # says what is to be done about a model without weights
     row = store.models.get(name)
     if row is None:
         raise CommandError(nothing_called("model", name, did_you_mean(name, [one.name for one in listed])))
+    store.models.fetch(row)  # says what is to be done about a model without weights
     return row
 
 

@@ -8,9 +8,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.store import JobRow
-from tunesmith.web.access.api_call import Refused
-from tunesmith.web.access.visit import Visit, signed_in
+from tunesmith.store import JobRow, ScopedStore
+from tunesmith.web.access.visit import signed_in
 from tunesmith.web.render import render
 from tunesmith.web.views.evaluations.flips import KINDS, Flips, flips
 from tunesmith.web.views.evaluations.verdict import NoEvaluation, Verdict, read_verdict
@@ -40,7 +39,7 @@ async def verdict(request: Request) -> Response:
     visit = await signed_in(request)
     job = await visit.api.get(f"/v1/fine_tuning/jobs/{request.path_params['job_id']}")
     shown = cast("JsonObject | None", cast(JsonObject, job["tunesmith"]).get("evaluation"))
-    found, fault = (None, "") if shown is None else await _read(visit, str(shown["file"]))
+    found, fault = (None, "") if shown is None else await run_in_threadpool(_read, visit.store, str(shown["file"]))
     if found is None:
         return render(request, "evaluations/none.html", job=job, shown=shown, fault=fault)
     query = request.query_params
@@ -56,17 +55,16 @@ def evaluation_of(job: JobRow) -> JsonObject:
     return cast(JsonObject, job.options["evaluation"])
 
 
-async def _read(visit: Visit, file_id: str) -> tuple[Verdict | None, str]:
+def _read(store: ScopedStore, file_id: str) -> tuple[Verdict | None, str]:
     """The evaluation of a file, or why there is none."""
+    row = store.files.get(file_id)
+    if row is None:
+        return None, "deleted"
+    if row.bytes > MOST_BYTES:
+        return None, "too_large"
     try:
-        about = await visit.api.get(f"/v1/files/{file_id}")
-        if cast(int, about["bytes"]) > MOST_BYTES:
-            return None, "too_large"
-        reply = await visit.api.call("GET", f"/v1/files/{file_id}/content")
-        if reply.status >= 400:
-            reply.json()
-        return await run_in_threadpool(read_verdict, reply.body), ""
-    except Refused:
+        return read_verdict(store.files.local_copy(file_id).read_bytes()), ""
+    except FileNotFoundError:  # deleted while we looked
         return None, "deleted"
     except NoEvaluation:
         return None, "unreadable"

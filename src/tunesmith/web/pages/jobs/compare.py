@@ -41,8 +41,9 @@ async def compare(request: Request) -> Response:
 
 def chosen(store: ScopedStore, job_ids: Iterable[str]) -> list[JobRow]:
     """The jobs of these ids that there are, each once."""
-    rows = (store.jobs.get(job_id) for job_id in list(dict.fromkeys(job_ids))[:MOST])
-    return [row for row in rows if row is not None]
+    ids = list(dict.fromkeys(job_ids))[:MOST]
+    found = store.jobs.among(ids)
+    return [found[job_id] for job_id in ids if job_id in found]
 
 
 def _compared(rows: list[JobRow], feeds: Feeds) -> list[Compared]:

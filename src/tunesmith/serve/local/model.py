@@ -49,7 +49,7 @@ class RowSampler:
         return self._sampler.score(row.logits, token)
 
 
-class TorchModel:
+class LocalModel:
     """A base and its adapters as the scheduler's `Model`."""
 
     def __init__(
