@@ -32,8 +32,10 @@ ORDER = (
 )
 ONE_SERVER = ("cli", "contract", "fuzz", "web/browser")
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # OpenMP's threads spin while they wait: two processes would hinder each other
+if "PYTEST_XDIST_WORKER" in os.environ:  # two processes with two threads each would hinder each other on two processors
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    for threads in ("OMP_NUM_THREADS", "TUNESMITH_TRAIN_THREADS", "TUNESMITH_SERVE_THREADS"):
+        os.environ.setdefault(threads, "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -41,8 +41,8 @@ class Placeholders:
             one["path"]: _pattern(one["path"]) for one in operations if "{" in one["path"]
         }
         self._bodies: dict[str, Callable[[Any, str], Any]] = {  # field of a body -> what stands there instead
-            "training_file": lambda _, url: world.file(),
-            "validation_file": lambda _, url: world.file(),
+            "training_file": lambda _, url: world.rows,
+            "validation_file": lambda _, url: world.rows,
             "project_ids": lambda _, url: [world.project],
             "part_ids": lambda _, url: [world.part_of(f"/v1{url}")],
             "testing_criteria": lambda _, url: [LABEL],  # theirs has a role of no model, "role"
