@@ -14,7 +14,7 @@ export TORCH_INDEX
 help:
 	@echo "make demo    set up, train a small model on examples/weather-jokes.jsonl, compare it with its base"
 	@echo "make serve   the API and one worker on http://127.0.0.1:8000/v1"
-	@echo "make test    all tests, in two processes (TESTERS=3: in three)          make lint    ruff, mypy, import-linter"
+	@echo "make test    all tests, in three processes (TESTERS=2: in two)          make lint    ruff, mypy, import-linter"
 	@echo "make test-whole       the same, with all cases of the long lists that make test takes a part of"
 	@echo "make test-cluster     contract and acceptance tests over two servers, two workers, PostgreSQL and S3"
 	@echo "make rolling-restart  1,000 operations while two servers behind a proxy restart in turn"

@@ -17,7 +17,7 @@ from tunesmith.settings import Settings
 os.environ.setdefault("TUNESMITH_TRAIN_IDLE", "false")  # tests keep all cores busy: a trainer would hardly get on
 
 # Stores over SQLite and PostgreSQL, object storage, `make test`.
-pytest_plugins = ["tests.databases", "tests.buckets", "tests.two_processes"]
+pytest_plugins = ["tests.databases", "tests.buckets", "tests.side_by_side"]
 
 
 @pytest.fixture(autouse=True)
