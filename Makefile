@@ -6,14 +6,16 @@
 SHELL := bash
 VENV := $(or $(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
+TESTERS := 3
 export TORCH_INDEX
 
-.PHONY: help demo serve test test-failed test-cluster rolling-restart power-cuts kills-ray fuzz wheel lint format docs families coverage-api client-trials trial-vllm setup clean
+.PHONY: help demo serve test test-failed test-whole test-cluster rolling-restart power-cuts kills-ray fuzz wheel lint format docs families coverage-api client-trials trial-vllm setup clean
 
 help:
 	@echo "make demo    set up, train a small model on examples/weather-jokes.jsonl, compare it with its base"
 	@echo "make serve   the API and one worker on http://127.0.0.1:8000/v1"
-	@echo "make test    all tests          make lint    ruff, mypy, import-linter"
+	@echo "make test    all tests, in three processes (TESTERS=2: in two)          make lint    ruff, mypy, import-linter"
+	@echo "make test-whole       the same, with all cases of the long lists that make test takes a part of"
 	@echo "make test-cluster     contract and acceptance tests over two servers, two workers, PostgreSQL and S3"
 	@echo "make rolling-restart  1,000 operations while two servers behind a proxy restart in turn"
 	@echo "make power-cuts   100 power cuts during training, on a disk that loses what was not synced"
@@ -37,10 +39,13 @@ serve: setup
 	@$(BIN)/tunesmith serve
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(TESTERS) --no-loadscope-reorder
 
 test-failed: setup
 	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none --maxfail 1
+
+test-whole: setup
+	ALL_CASES=1 $(BIN)/python -m pytest -n $(TESTERS) --no-loadscope-reorder
 
 test-cluster: setup
 	TUNESMITH_TEST_CLUSTER=1 $(BIN)/python -m pytest tests/cluster tests/contract tests/acceptance

@@ -17,7 +17,7 @@ from tunesmith.settings import Settings
 os.environ.setdefault("TUNESMITH_TRAIN_IDLE", "false")  # tests keep all cores busy: a trainer would hardly get on
 
 # Stores over SQLite and PostgreSQL, object storage, `make test`.
-pytest_plugins = ["tests.databases", "tests.buckets", "tests.two_processes"]
+pytest_plugins = ["tests.databases", "tests.buckets", "tests.side_by_side"]
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +32,20 @@ def base_dir() -> Path:
     """SmolLM2-135M-Instruct as a Hugging Face directory."""
     settings = Settings()
     return pull(resolve_base("smollm2-135m-instruct", settings), settings)
+
+
+@pytest.fixture(scope="session")
+def small_base(base_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The setting `bases` of servers whose default base has its name and its context, but tiny random weights.
+
+    For tests of what surrounds a model: it trains, loads and answers in a tenth of the time.
+    """
+    from tests.train.conftest import write_tiny_base  # which brings torch
+
+    base = write_tiny_base(base_dir, tmp_path_factory.mktemp("small-base"))
+    config = json.loads((base / "config.json").read_text("utf-8"))
+    (base / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 8192}), "utf-8")
+    return json.dumps({"smollm2-135m-instruct": str(base)})
 
 
 @pytest.fixture(scope="session")

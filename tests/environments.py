@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+# For a pytest within a test: the plugins of packages that it has no use for (schemathesis and hypothesis) take 3 s.
+BARE_PYTEST = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 VENVS = Path(__file__).resolve().parents[1] / ".venvs"
 
 

@@ -18,6 +18,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from tunesmith.models.adapters import AdapterManifest, write_adapter
+from tunesmith.models.directory import fingerprint
+
 Json = dict[str, Any]
 BASE = "smollm2-135m-instruct"
 
@@ -135,6 +138,13 @@ class FakeVllm:
             yield "data: [DONE]\n\n"
 
 
+def write_rank_8(directory: Path, base_dir: Path, step: int) -> Path:
+    """The files of an adapter without tensors, which a `FakeVllm` finds well; gives the directory."""
+    manifest = AdapterManifest(BASE, fingerprint(base_dir), "r", 8, 16.0, ("q_proj",), step=step)
+    write_adapter(directory, {}, manifest)
+    return directory
+
+
 def choice(body: Json, tokens: list[int], index: int, start: int, end: int) -> Json:
     """As much of the answer as `max_tokens` and the stop tokens allow."""
     stops = [place for place, token in enumerate(tokens) if token in body["stop_token_ids"]]
@@ -169,9 +179,18 @@ def refusal(status: int, message: str) -> Response:
     return JSONResponse({"error": {"message": message, "type": "Error", "param": None, "code": status}}, status)
 
 
+class Quick(uvicorn.Server):
+    """Sees at once that it is to end, and not at the next tenth of a second."""
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        while not self.should_exit:
+            await asyncio.sleep(0.005)
+
+
 @contextmanager
 def running(fake: FakeVllm, port: int = 0) -> Iterator[FakeVllm]:
-    server = uvicorn.Server(uvicorn.Config(fake.app(), port=port, log_level="critical", timeout_graceful_shutdown=1))
+    server = Quick(uvicorn.Config(fake.app(), port=port, log_level="critical", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

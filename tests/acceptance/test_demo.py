@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.samples import WHOLE
 
 from tunesmith.settings import Settings
 from tunesmith.store import JobStatus, open_store
@@ -19,6 +20,8 @@ SECONDS = 600  # about 60 s on two idle cores; a machine that is shared may need
 def demo(tmp_path_factory: pytest.TempPathFactory) -> "tuple[subprocess.CompletedProcess[str], Path]":
     data_dir = tmp_path_factory.mktemp("demo") / "data"
     environment = {**os.environ, "COLUMNS": "180", "NO_COLOR": "1"}
+    if not WHOLE:  # tests/serve has the trial of 16 bits; here it takes 10 s
+        environment.setdefault("TUNESMITH_SERVE_WEIGHTS", "float32")
     command = [sys.executable, "-m", "tunesmith.cli", "demo", "--data-dir", str(data_dir)]
     finished = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False, stdin=subprocess.DEVNULL

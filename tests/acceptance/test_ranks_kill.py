@@ -10,9 +10,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.acceptance.conftest import tiny_settings
 from tests.acceptance.test_worker_kill import STEPS, start_worker, store, submit, wait_for
 from tests.processes import children
-from tests.train.conftest import write_tiny_base
 
 from tunesmith.settings import Settings
 from tunesmith.store import JobStatus, Store
@@ -22,16 +22,7 @@ __all__ = ["start_worker", "store"]
 
 @pytest.fixture
 def settings(tmp_path: Path, base_dir: Path) -> Settings:
-    (tmp_path / "base").mkdir()
-    return Settings(
-        data_dir=tmp_path / "data",
-        bases={"tiny": str(write_tiny_base(base_dir, tmp_path / "base"))},
-        checkpoint_seconds=0.01,
-        poll_seconds=0.1,
-        train_ranks=2,
-        train_threads=2,
-        train_idle=False,
-    )
+    return tiny_settings(tmp_path, base_dir, train_ranks=2, train_threads=2)
 
 
 def addresses(ranks: list[psutil.Process]) -> set[str]:

@@ -12,12 +12,15 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.acceptance.conftest import environment_of, tiny_settings
 from tests.processes import children
-from tests.train.conftest import write_tiny_base
 
 from tunesmith.models.adapters import TENSORS_FILE
 from tunesmith.settings import Settings
 from tunesmith.store import JobFiles, JobRow, JobStatus, NewFile, NewJob, Store, open_store
+from tunesmith.train.core.interrupt import Interrupt
+from tunesmith.train.protocol.spec import TrainSpec
+from tunesmith.train.start import start
 
 STEPS = 40  # 10 rows, batch size 2, 8 epochs
 NUMBERS = {"n_epochs": 8, "batch_size": 2, "learning_rate_multiplier": 2.0}
@@ -27,14 +30,7 @@ QUESTIONS = ("sun", "rain", "snow", "wind", "fog", "hail", "frost", "storm", "cl
 
 @pytest.fixture
 def settings(tmp_path: Path, base_dir: Path) -> Settings:
-    (tmp_path / "base").mkdir()
-    return Settings(
-        data_dir=tmp_path / "data",
-        bases={"tiny": str(write_tiny_base(base_dir, tmp_path / "base"))},
-        lease_seconds=2,
-        checkpoint_seconds=0.01,
-        poll_seconds=0.1,
-    )
+    return tiny_settings(tmp_path, base_dir, lease_seconds=2)
 
 
 @pytest.fixture
@@ -47,14 +43,11 @@ def store(settings: Settings) -> Iterator[Store]:
 @pytest.fixture
 def start_worker(settings: Settings) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
     started: list[subprocess.Popen[bytes]] = []
-    given = settings.model_dump(mode="json", exclude_defaults=True)
-    values = {
-        f"TUNESMITH_{name.upper()}": json.dumps(value) if isinstance(value, dict) else str(value)
-        for name, value in given.items()
-    }
 
     def start() -> subprocess.Popen[bytes]:
-        started.append(subprocess.Popen([sys.executable, "-m", "tunesmith.worker"], env=os.environ | values))
+        started.append(
+            subprocess.Popen([sys.executable, "-m", "tunesmith.worker"], env=os.environ | environment_of(settings))
+        )
         return started[-1]
 
     yield start
@@ -131,11 +124,11 @@ def test_a_job_survives_kill_9_of_worker_and_trainer(
 
 
 def uninterrupted(settings: Settings, job: JobRow, directory: Path) -> Path:
-    """The adapter of the same spec, trained in one go."""
+    """The adapter of the same spec, trained in one go, in this process: another one would import for seconds."""
     spec = json.loads(JobFiles(settings.paths.jobs, job.id).spec(job.attempt).read_text())
     path = directory / "spec.json"
-    path.write_text(json.dumps(spec | {"output_dir": str(directory / "output")}))
-    subprocess.run([sys.executable, "-m", "tunesmith.train", str(path)], check=True, stdout=subprocess.DEVNULL)
+    path.write_text(json.dumps(spec | {"output_dir": str(directory / "output"), "nice": 0}))
+    start(TrainSpec.read(path), lambda event: None, Interrupt()).train()
     return directory / "output" / "adapter"
 
 

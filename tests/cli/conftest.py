@@ -81,10 +81,12 @@ def jokes() -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory, base_dir: Path) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, small_base: str) -> Iterator[Server]:
     """`tunesmith serve` in a process of its own, with its worker."""
     data_dir = tmp_path_factory.mktemp("cli") / "data"
-    started = start_server(data_dir)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNESMITH_BASES", small_base)
+        started = start_server(data_dir)
     yield started
     stop_server(started)
 

@@ -18,7 +18,7 @@ from openai.types.fine_tuning import FineTuningJob
 from tests.environments import environment
 from tests.servers import Server, serving, wait_until
 
-TRAIN_SECONDS = 600  # 6 steps take about 20 s on two idle cores, minutes on busy ones
+TRAIN_SECONDS = 600  # 6 steps of a tiny base take seconds on two idle cores, minutes on busy ones
 
 NUMBERS: Any = {"n_epochs": 3, "batch_size": 5}  # and learning_rate_multiplier "auto"
 PREFERENCE_NUMBERS = {"n_epochs": 1, "batch_size": 5, "beta": 0.2}
@@ -42,13 +42,13 @@ def given() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Server]:
     if outer := given():
         yield Server(outer["base_url"], outer["key"], Path(outer["data_dir"]))
         return
     directory = tmp_path_factory.mktemp("contract")
-    # Without the trial of 16 bits, which tests/serve has: it would take the first chat 15 s.
-    with serving(directory, max_file_bytes="3000000", train_nice="0", serve_weights="float32") as server:
+    settings = {"bases": request.getfixturevalue("small_base"), "base_learning_rate": "0.005", "poll_seconds": "0.1"}
+    with serving(directory, max_file_bytes="3000000", train_nice="0", serve_weights="float32", **settings) as server:
         yield server
 
 

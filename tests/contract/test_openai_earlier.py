@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from openai.types.fine_tuning import FineTuningJob
 from tests.contract.conftest import GIVEN
-from tests.environments import environment
+from tests.environments import BARE_PYTEST, environment
 from tests.servers import Server
 
 HERE = Path(__file__).parent
@@ -36,7 +36,7 @@ def test_earlier_client_passes_the_tests_of_todays(
     command += ["-W", "ignore::pytest.PytestUnraisableExceptionWarning"]  # openai 1.x leaves a file open
     done = subprocess.run(
         command,
-        env={**inner, GIVEN: json.dumps(outer)},
+        env={**inner, **BARE_PYTEST, GIVEN: json.dumps(outer)},
         cwd=HERE.parents[1],
         capture_output=True,
         text=True,

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from tests.samples import WHOLE
 
 from tunesmith.evals import statistics
 from tunesmith.evals.statistics import (
@@ -21,7 +22,7 @@ from tunesmith.evals.statistics import (
     wilson,
 )
 
-TRIALS = 10_000
+TRIALS = 10_000 if WHOLE else 4_000
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ from tests.fuzz.fuzzing import Objects
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, small_base: str) -> Iterator[Server]:
     """No worker: a training job for each of some hundred requests would take hours."""
     directory = tmp_path_factory.mktemp("fuzz")
-    options = {"chat_max_tokens": "2", "serve_weights": "float32"}
+    options = {"chat_max_tokens": "2", "serve_weights": "float32", "bases": small_base}
     with serving(directory, "--no-worker", "--log-level", "warning", **options) as server:
         yield server
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy
 import pytest
+from tests.environments import BARE_PYTEST
 from tests.kernels.cases.elementwise_cases import product
 from tests.kernels.reference import KINDS, stored, wide
 
@@ -52,7 +53,7 @@ def test_narrow_panels_give_the_bits_of_wide_ones(rows: int, kind: int) -> None:
 def test_older_processors_have_code_of_their_own(processor: str, tmp_path: Path) -> None:
     """Sixteen registers of eight numbers, and neither of both nor float16: this file once more, made for them."""
     environment = {**os.environ, "NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": FEATURES[processor]}
-    environment["NUMBA_CACHE_DIR"] = str(tmp_path)
+    environment |= {**BARE_PYTEST, "NUMBA_CACHE_DIR": str(tmp_path)}
     code = "from tunesmith.kernels import multiply, vectors; print(vectors.HAS_HALF, multiply.MAX_TILE_ROWS)"
     shown = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert shown.stdout.split() == [str(processor == "haswell"), "6"]

@@ -22,6 +22,7 @@ from api_samples import LABEL, ROWS
 from api_world import World
 
 from openai_types import accept_null_errors  # type: ignore[import-not-found]  # of the parent folder
+from samples import in_turn  # type: ignore[import-not-found]
 from tunesmith.settings import Settings
 from tunesmith.store import open_store
 
@@ -40,8 +41,8 @@ class Placeholders:
             one["path"]: _pattern(one["path"]) for one in operations if "{" in one["path"]
         }
         self._bodies: dict[str, Callable[[Any, str], Any]] = {  # field of a body -> what stands there instead
-            "training_file": lambda _, url: world.file(),
-            "validation_file": lambda _, url: world.file(),
+            "training_file": lambda _, url: world.rows,
+            "validation_file": lambda _, url: world.rows,
             "project_ids": lambda _, url: [world.project],
             "part_ids": lambda _, url: [world.part_of(f"/v1{url}")],
             "testing_criteria": lambda _, url: [LABEL],  # theirs has a role of no model, "role"
@@ -91,6 +92,16 @@ def placeholders() -> Iterator[None]:
         yield
     patch.undo()
     store.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The three clients (synchronous, asynchronous, aiohttp) send the same request: one of them in turn."""
+    groups: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        groups.setdefault(item.nodeid.partition("[")[0].replace("::TestAsync", "::Test"), []).append(item)
+    three = [group for group in groups.values() if len(group) == 3]
+    sent = in_turn([item for group in three for item in group], 3)
+    items[:] = [item for group in groups.values() if len(group) != 3 for item in group] + sent
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

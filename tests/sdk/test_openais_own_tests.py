@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.environments import VENVS, environment
+from tests.environments import BARE_PYTEST, VENVS, environment
 from tests.servers import serving
 
 VERSION = "3.54.0"
@@ -92,7 +92,7 @@ def source() -> Path:
 
 
 @pytest.fixture(scope="session")
-def results(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
+def results(source: Path, small_base: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
     """`file::name[variant]` -> None when it passed, else what was wrong."""
     directory = tmp_path_factory.mktemp("sdk")
     python = environment("openai3-own", *PLUGINS, shared=True)
@@ -100,14 +100,15 @@ def results(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     configuration.write_text(CONFIGURATION, "utf-8")
     command = [str(python), "-m", "pytest", "-q", "-c", str(configuration), "--rootdir", str(source), "--tb=short"]
     command += ["-k", "not loose"]  # the same requests as `strict`, whose answers are validated more laxly
-    command += ["-p", "no:cacheprovider", "-p", "placeholders", *(f"{FOLDER}{file}" for file in FILES)]
+    command += ["-p", "no:cacheprovider", "-p", "pytest_asyncio.plugin", "-p", "placeholders"]
+    command += [f"{FOLDER}{file}" for file in FILES]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     path = os.pathsep.join([str(HERE), str(HERE.parent), str(SCRIPTS), inherited.get("PYTHONPATH", "")])
     aliases = json.dumps(dict.fromkeys(NAMES, "smollm2-135m-instruct"))
-    settings = {"aliases": aliases, "chat_max_tokens": "2", "serve_weights": "float32"}
+    settings = {"aliases": aliases, "chat_max_tokens": "2", "serve_weights": "float32", "bases": small_base}
     with serving(directory, "--no-worker", **settings) as server:
         given = {"PYTHONPATH": path, "TEST_API_BASE_URL": server.base_url, "TUNESMITH_TESTED": server.to_json()}
-        given["TUNESMITH_REPORT"] = str(report)
+        given |= {**BARE_PYTEST, "TUNESMITH_REPORT": str(report)}
         done = subprocess.run(command, env={**inherited, **given}, cwd=source, capture_output=True, text=True)
     assert done.returncode in (0, 1), done.stdout[-5000:] + done.stderr[-5000:]
     outcomes: dict[str, str | None] = json.loads(report.read_text("utf-8"))

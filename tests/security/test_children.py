@@ -2,13 +2,16 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from tests.cli.server.test_private import open_to_others
 from tests.servers import serving, wait_until
 from tests.train.conftest import of_tiny_base, write_tiny_base
 
@@ -64,34 +67,73 @@ def test_helpers_command_does_not_run_what_lies_in_the_working_directory(tmp_pat
     assert subprocess.run(module_command("json.tool", "-h"), cwd=tmp_path, capture_output=True).returncode == 0
 
 
-@pytest.fixture
-def poisoned(tmp_path: Path) -> Path:
-    """A folder with a data set and modules that leave a marker when they are run."""
-    folder = tmp_path / "downloaded"
+@dataclass(frozen=True, slots=True)
+class First:
+    """What the commands of somebody's first day said, in the folder of a download; where their data is."""
+
+    said: dict[str, str]
+    data_dir: Path
+
+
+@pytest.fixture(scope="module")
+def first(base_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> First:
+    """The folder holds a data set, and modules that leave a marker beside it when they are run."""
+    place = tmp_path_factory.mktemp("first")
+    folder, base = place / "downloaded", place / "base"
     folder.mkdir()
+    base.mkdir()
     for name in POISON:
-        (folder / f"{name}.py").write_text(f"open({str(tmp_path / 'ran-')!r} + __name__, 'w')\nraise SystemExit(7)\n")
+        (folder / f"{name}.py").write_text(f"open({str(place / 'ran-')!r} + __name__, 'w')\nraise SystemExit(7)\n")
     (folder / "rows.jsonl").write_bytes(JOKES.read_bytes())
-    return folder
-
-
-def test_no_command_and_no_child_runs_code_of_the_working_directory(poisoned: Path, base_dir: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
-    environment |= {"TUNESMITH_DATA_DIR": str(poisoned.parent / "data"), "PYTHONPATH": str(SOURCE.parent)}
+    environment |= {"TUNESMITH_DATA_DIR": str(place / "data"), "PYTHONPATH": str(SOURCE.parent)}
     environment.pop("TUNESMITH_BASE_URL", None)
-    (poisoned.parent / "base").mkdir()
-    environment |= of_tiny_base(write_tiny_base(base_dir, poisoned.parent / "base"))
+    environment |= of_tiny_base(write_tiny_base(base_dir, base))
+    said = {}
     for command in (
+        ["train", "rows.jsonl", "--epochs", "1", "--batch-size", "12", "--validation", "rows.jsonl"],
         ["check", "rows.jsonl", "--json"],
         ["estimate", "rows.jsonl"],
-        ["train", "rows.jsonl", "--epochs", "1", "--batch-size", "12"],
         ["jobs", "list"],
     ):
         ran = subprocess.run(
-            module_command("tunesmith.cli", *command), cwd=poisoned, env=environment, capture_output=True, timeout=400
+            module_command("tunesmith.cli", *command),
+            cwd=folder,
+            env=environment,
+            umask=0o022,
+            capture_output=True,
+            text=True,
+            timeout=400,
         )
-        assert ran.returncode == 0, (command, ran.stderr.decode()[-2000:])
-    assert list(poisoned.parent.glob("ran-*")) == []
+        assert ran.returncode == 0, (command, ran.stderr[-2000:])
+        said[command[0]] = ran.stdout
+    return First(said, place / "data")
+
+
+def test_no_command_and_no_child_runs_code_of_the_working_directory(first: First) -> None:
+    assert list(first.data_dir.parent.glob("ran-*")) == []
+
+
+def test_first_command_of_a_client_leaves_nothing_that_others_can_read(first: First) -> None:
+    made = [first.data_dir, *first.data_dir.rglob("*")]
+    names = {path.name for path in made}
+    assert {
+        "tunesmith.db",
+        "server.log",
+        "api-key",
+        "attempt-2.spec.json",
+        "adapter_model.safetensors",
+        "attempt-2.evaluation.spec.json",
+        "evaluation.json",
+    } <= names
+    verdict = re.search("\nverdict +(.+)", first.said["train"])
+    assert verdict is not None
+    cards = [path.read_text("utf-8") for path in made if path.name == "card.md"]
+    assert any(verdict[1][:20] in card for card in cards)
+    assert open_to_others(made) == []
+    log = (first.data_dir / "server.log").read_text("utf-8")
+    assert (first.data_dir / "api-key").read_text("utf-8").strip() not in log
+    assert str(first.data_dir / "api-key") in log
 
 
 def test_names_of_keys_are_known() -> None:
@@ -153,12 +195,12 @@ def test_weights_and_biases_gets_its_own_key_alone() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_running_trainer_has_no_key_in_its_environment(
-    tmp_path: Path, base_dir: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, small_base: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = {**KEYS, **CLOUD}
     for name, value in known.items():
         monkeypatch.setenv(name, value)
-    with serving(tmp_path) as server:
+    with serving(tmp_path, bases=small_base) as server:
         client = Client(server.base_url, server.key)
         job = client.create_job({"model": "gpt-3.5-turbo", "training_file": client.upload(JOKES).id})
         try:

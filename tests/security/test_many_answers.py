@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 
 import pytest
-from tests.serve.engine.test_scheduler import FakeModel, request
+from tests.serve.engine.fake_model import FakeModel, request
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.graders.similarity import fuzzy_match, rouge_l

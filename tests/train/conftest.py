@@ -19,8 +19,9 @@ VOCABULARY = 61
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _two_threads() -> None:
-    torch.set_num_threads(2)
+def _one_thread() -> None:
+    """As many as `make test` has processors for each of its processes; tests of several set their own."""
+    torch.set_num_threads(1)
 
 
 def tiny_llama(vocabulary: int = VOCABULARY, seed: int = 0) -> LlamaForCausalLM:
@@ -126,7 +127,7 @@ def make_spec(tiny_base: Path, chat_file: Path, tmp_path: Path) -> Callable[...,
             "n_epochs": 2,
             "batch_size": 3,
             "seed": 7,
-            "threads": 2,
+            "threads": 1,
         }
         options = {name: changes.pop(name) for name in [*changes] if name in TrainingOptions.model_fields}
         values["options"] = TrainingOptions.model_validate({"base_learning_rate": 5e-4, **options})

@@ -16,7 +16,14 @@ from tunesmith.store import JobRow, NewFile, NewJob, Store
 from tunesmith.worker.loop import run_worker
 
 ROW = {"messages": [{"role": "user", "content": "How is the weather?"}, {"role": "assistant", "content": "Fine."}]}
+GOOD = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
+NOTICE = "LoRA of rank 16"  # of the scripted trainer
 AUTO = {"n_epochs": "auto", "batch_size": "auto", "learning_rate_multiplier": "auto"}
+
+Submit = Callable[..., JobRow]
+WaitFor = Callable[..., JobRow]
+# What does not touch SQL in a way of its own runs once; the rest runs over PostgreSQL too.
+ONCE = pytest.mark.parametrize("store_settings", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
@@ -129,3 +136,11 @@ def wait_for(store: Store) -> Callable[..., JobRow]:
 def messages(store: Store, job: JobRow) -> list[str]:
     """Oldest first."""
     return [event.message for event in reversed(store.jobs.events(job.id, limit=1000).data)]
+
+
+def finished(row: JobRow) -> bool:
+    return row.status.finished
+
+
+def steps(store: Store, job: JobRow) -> list[int]:
+    return [int(str(data["step"])) for data in store.jobs.metrics(job.id)]

@@ -4,10 +4,10 @@ import json
 from collections.abc import Callable
 
 import pytest
-from tests.worker.conftest import Workers, messages
+from tests.worker.conftest import ONCE, Submit, WaitFor, Workers, finished, messages
 
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.store import JobRow, JobStatus, Store
+from tunesmith.store import JobStatus, Store
 
 NOISE = (
     "",
@@ -34,62 +34,51 @@ STEP: JsonObject = {
     "train_loss": 1.0,
     "train_mean_token_accuracy": 0.5,
 }
-Submit = Callable[..., JobRow]
-WaitFor = Callable[..., JobRow]
+MALFORMED: tuple[JsonObject, ...] = (
+    STEP | {"step": None},
+    STEP | {"train_loss": "low"},
+    STEP | {"train_loss": float("nan")},
+    STEP | {"seconds_left": float("inf")},
+    {"type": "checkpoint", "step": 1},
+    {"type": "started"},
+)
+TEXTS = {"nul": "a\0b", "surrogate": "\ud800", "long": "x" * 60_000}
 
 
-def ended(job: JobRow) -> bool:
-    return job.status in (JobStatus.SUCCEEDED, JobStatus.FAILED)
-
-
+@ONCE
 def test_lines_that_are_no_events_are_skipped(
     store: Store, submit: Submit, wait_for: WaitFor, workers: Workers, script: Callable[..., None]
 ) -> None:
     script(noise=NOISE)
     workers.start()
-    job = wait_for(submit(), ended)
+    job = wait_for(submit(), finished)
     assert job.status is JobStatus.SUCCEEDED, messages(store, job)
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        STEP | {"step": None},
-        STEP | {"train_loss": "low"},
-        STEP | {"train_loss": float("nan")},
-        STEP | {"seconds_left": float("inf")},
-        {"type": "checkpoint", "step": 1},
-        {"type": "started"},
-    ],
-    ids=lambda line: json.dumps(line)[:60],
-)
+@ONCE
 def test_a_malformed_event_fails_its_job_and_no_other(
-    line: JsonObject, store: Store, submit: Submit, wait_for: WaitFor, workers: Workers, script: Callable[..., None]
+    submit: Submit, wait_for: WaitFor, workers: Workers, script: Callable[..., None]
 ) -> None:
-    script(noise=[json.dumps(line)])
+    """One worker has them all, one after another, and then trains as before."""
     workers.start()
-    job = wait_for(submit(), ended)
-    assert job.status is JobStatus.FAILED
-    assert job.error is not None
-    assert f"The trainer's {line['type']} line has" in str(job.error["message"])
+    for line in MALFORMED:
+        script(noise=[json.dumps(line)])
+        job = wait_for(submit(), finished)
+        assert job.status is JobStatus.FAILED, line
+        assert job.error is not None
+        assert f"The trainer's {line['type']} line has" in str(job.error["message"])
     script()
-    assert wait_for(submit(), ended).status is JobStatus.SUCCEEDED
+    assert wait_for(submit(), finished).status is JobStatus.SUCCEEDED
 
 
-@pytest.mark.parametrize("text", ["a\0b", "\ud800", "x" * 60_000], ids=["nul", "surrogate", "long"])
 @pytest.mark.parametrize("kind", ["failed", "log"])
 def test_text_that_no_database_takes_does_not_stop_the_worker(
-    text: str,
-    kind: str,
-    store: Store,
-    submit: Submit,
-    wait_for: WaitFor,
-    workers: Workers,
-    script: Callable[..., None],
+    kind: str, submit: Submit, wait_for: WaitFor, workers: Workers, script: Callable[..., None]
 ) -> None:
-    script(noise=[json.dumps({"type": kind, "code": "trainer_error", "level": "info", "message": text})], exit_at=1)
     workers.start()
-    job = wait_for(submit(), ended)
-    assert job.status is JobStatus.FAILED
+    for name, text in TEXTS.items():
+        event = {"type": kind, "code": "trainer_error", "level": "info", "message": text}
+        script(noise=[json.dumps(event)], exit_at=1)
+        assert wait_for(submit(), finished).status is JobStatus.FAILED, name
     script()
-    assert wait_for(submit(), ended).status is JobStatus.SUCCEEDED
+    assert wait_for(submit(), finished).status is JobStatus.SUCCEEDED

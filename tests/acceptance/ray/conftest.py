@@ -1,6 +1,5 @@
 """A cluster, and a worker whose trainers run on it."""
 
-import json
 import os
 import signal
 import subprocess
@@ -12,9 +11,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.acceptance.conftest import environment_of, tiny_settings
 from tests.processes import lives
 from tests.ray_cluster import RayCluster
-from tests.train.conftest import write_tiny_base
 
 from tunesmith.settings import Settings
 from tunesmith.store import Store, open_store
@@ -32,17 +31,7 @@ def cluster() -> Iterator[RayCluster]:
 
 @pytest.fixture
 def settings(tmp_path: Path, base_dir: Path, cluster: RayCluster) -> Settings:
-    (tmp_path / "base").mkdir()
-    return Settings(
-        data_dir=tmp_path / "data",
-        bases={"tiny": str(write_tiny_base(base_dir, tmp_path / "base"))},
-        lease_seconds=3,
-        checkpoint_seconds=0.01,
-        poll_seconds=0.1,
-        train_threads=1,
-        train_idle=False,
-        launcher=cluster.address,
-    )
+    return tiny_settings(tmp_path, base_dir, lease_seconds=3, train_threads=1, launcher=cluster.address)
 
 
 @pytest.fixture
@@ -61,13 +50,9 @@ class Worker:
     process: "subprocess.Popen[bytes] | None" = field(default=None)
 
     def start(self) -> None:
-        given = self.settings.model_dump(mode="json", exclude_defaults=True)
-        values = {
-            f"TUNESMITH_{name.upper()}": json.dumps(value) if isinstance(value, dict) else str(value)
-            for name, value in given.items()
-        }
         command = [sys.executable, "-m", "tunesmith.worker"]
-        self.process = subprocess.Popen(command, env=os.environ | self.environment | values)
+        environment = os.environ | self.environment | environment_of(self.settings)
+        self.process = subprocess.Popen(command, env=environment)
 
     def kill(self) -> None:
         assert self.process is not None

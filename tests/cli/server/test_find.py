@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from tunesmith.cli.server.find import OwnServer, connect, read_key, running_serv
 from tunesmith.cli.server.listener import bind, url_of
 from tunesmith.client import ServerUnreachable
 from tunesmith.settings import Settings
+from tunesmith.store import open_store
 
 
 @pytest.fixture
@@ -61,8 +63,8 @@ def test_running_server_is_the_one_that_answers(settings: Settings) -> None:
 def test_key_is_not_sent_to_a_program_that_has_the_port_of_a_server_now(
     settings: Settings, base_dir: Path, secret: str
 ) -> None:
-    with connect(settings, None):
-        pass  # the directory has its database and its first key
+    with closing(open_store(settings)) as store:
+        store.keys.ensure_first(settings.paths.api_key_file)
     with scripted() as script:
         script.announce(announcement_file(settings))
         Announcement(script.base_url, os.getpid(), secret).write(announcement_file(settings))

@@ -1,52 +1,17 @@
-"""Other users of the machine read nothing of a data directory, whoever makes it."""
+"""Other users of the machine read nothing of a data directory, whoever makes it.
 
-import os
-import re
+What a first training leaves is looked at in tests/security/test_children.py.
+"""
+
 import stat
 import subprocess
 import sys
 from pathlib import Path
 
 from tests.cli.conftest import JOKES, Tunesmith
-from tests.train.conftest import of_tiny_base, write_tiny_base
 
 from tunesmith.cli.data_dir import secure_data_dir
 from tunesmith.settings import Settings
-
-
-def test_first_command_of_a_client_leaves_nothing_that_others_can_read(tmp_path: Path, base_dir: Path) -> None:
-    data_dir = tmp_path / "data"
-    command = [sys.executable, "-m", "tunesmith.cli", "train", str(JOKES), "--epochs", "1", "--batch-size", "12"]
-    (tmp_path / "base").mkdir()
-    environment = {**os.environ, "TUNESMITH_DATA_DIR": str(data_dir)}
-    environment |= of_tiny_base(write_tiny_base(base_dir, tmp_path / "base"))
-    ran = subprocess.run(
-        [*command, "--validation", str(JOKES)],
-        env=environment,
-        umask=0o022,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert ran.returncode == 0, ran.stderr
-    made = [data_dir, *data_dir.rglob("*")]
-    names = {path.name for path in made}
-    assert {
-        "tunesmith.db",
-        "server.log",
-        "api-key",
-        "attempt-2.spec.json",
-        "adapter_model.safetensors",
-        "attempt-2.evaluation.spec.json",
-        "evaluation.json",
-    } <= names
-    verdict = re.search("\nverdict +(.+)", ran.stdout)
-    assert verdict is not None
-    cards = [path.read_text("utf-8") for path in made if path.name == "card.md"]
-    assert any(verdict[1][:20] in card for card in cards)
-    assert open_to_others(made) == []
-    assert (data_dir / "api-key").read_text("utf-8").strip() not in (data_dir / "server.log").read_text("utf-8")
-    assert str(data_dir / "api-key") in (data_dir / "server.log").read_text("utf-8")
 
 
 def test_open_directory_is_closed_at_the_next_start_with_one_line(tunesmith: Tunesmith, tmp_path: Path) -> None:

@@ -2,95 +2,29 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.serve.engine.fake_model import (
+    EOS,
+    WORDS,
+    FakeModel,
+    Row,
+    alone,
+    finish,
+    following,
+    request,
+    run,
+    until_first_token,
+)
 
 from tunesmith.serve.engine.model import SequenceChunk
-from tunesmith.serve.engine.prompt_lookup import Drafter, NgramIndex
-from tunesmith.serve.engine.protocol import Delta, GenerateRequest, Generation
+from tunesmith.serve.engine.protocol import GenerateRequest, Generation
 from tunesmith.serve.engine.scheduler import (
-    HELD_BACK,
-    POLITE_SECONDS,
-    POLITE_SEQUENCES,
     PREFILL_CHUNK_SCORED,
     Scheduler,
 )
-
-EOS = 0
-WORDS = 7  # few, so that drafts are often right
-
-
-def following(tokens: Sequence[int], adapter: str | None) -> int:
-    """The fake model: the next token of a text, the same for ever."""
-    return sha256(repr((tuple(tokens[-3:]), len(tokens) % 5, adapter)).encode()).digest()[0] % WORDS
-
-
-class Row(tuple[tuple[int, ...], str | None]):
-    """What the model knows at one place: all tokens up to there, and the adapter."""
-
-
-class Draw:
-    def next(self, row: Row) -> tuple[int, float | None, tuple[tuple[int, float], ...]]:
-        return following(*row), None, ()
-
-    def score(self, row: Row, token: int) -> tuple[float, tuple[tuple[int, float], ...]]:
-        """Says which place it was asked about: how many tokens came before, and what it finds likeliest there."""
-        return -float(len(row[0])), ((following(*row), 0.0),)
-
-
-class FakeModel:
-    """Keys and values are the tokens themselves: a wrong slot, position or copy shows in what comes out."""
-
-    def __init__(self, positions: int) -> None:
-        self.slots: dict[int, tuple[list[int], str | None]] = {}
-        self.positions = positions
-        self.passes = 0
-
-    def forward(self, chunks: Sequence[SequenceChunk[str]]) -> list[Row]:
-        self.passes += 1
-        rows = []
-        for chunk in chunks:
-            held, _ = self.slots.setdefault(chunk.slot, ([], chunk.adapter))
-            assert len(held) >= chunk.start
-            del held[chunk.start :]
-            held.extend(chunk.ids)
-            self.slots[chunk.slot] = held, chunk.adapter
-            ends = range(len(held) - chunk.logits + 1, len(held) + 1)
-            rows += [Row((tuple(held[:end]), chunk.adapter)) for end in ends]
-        assert len({chunk.slot for chunk in chunks}) == len(chunks)
-        return rows
-
-    def copy(self, source: int, target: int, length: int) -> None:
-        held, adapter = self.slots[source]
-        self.slots[target] = held[:length], adapter
-
-    def clear(self, slot: int) -> None:
-        self.slots.pop(slot, None)
-
-    def sampler(self, request: GenerateRequest, choice: int) -> Draw:
-        return Draw()
-
-    def adapter(self, request: GenerateRequest) -> str | None:
-        if request.adapter == Path("broken"):
-            raise FileNotFoundError(request.adapter)
-        return None if request.adapter is None else str(request.adapter)
-
-    def drafter(self, request: GenerateRequest) -> Drafter:
-        return Drafter(NgramIndex([[1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1]]))
-
-
-def alone(request: GenerateRequest) -> list[int]:
-    tokens = [*request.prompt]
-    adapter = None if request.adapter is None else str(request.adapter)
-    while len(tokens) - len(request.prompt) < request.max_tokens:
-        tokens.append(following(tokens, adapter))
-        if tokens[-1] in request.eos_ids:
-            break
-    return tokens[len(request.prompt) :]
-
 
 tokens = st.integers(1, WORDS - 1)
 prompts = st.builds(
@@ -144,20 +78,20 @@ def test_every_request_ends_with_the_tokens_it_would_get_alone(
         step += 1
         assert step <= 13 + 4 * work  # bounded, with what is read again after making room
     assert scheduler.waiting == 0
-    for place, (request, generation) in enumerate(readers):
+    for place, (asked, generation) in enumerate(readers):
         if place in closed:
             continue
-        if request.adapter == Path("broken"):
+        if asked.adapter == Path("broken"):
             assert isinstance(failure(generation), FileNotFoundError)
             continue
         deltas = list(generation)
-        expected = alone(request)
-        for choice in range(request.n):
+        expected = alone(asked)
+        for choice in range(asked.n):
             made = [delta for delta in deltas if delta.choice == choice]
             assert [delta.token for delta in made] == expected
             assert [delta.finish for delta in made[:-1]] == [None] * max(0, len(expected) - 1)
-            assert not made or made[-1].finish == ("stop" if expected[-1] in request.eos_ids else "length")
-        assert [(one.token, one.logprob, one.top) for one in generation.prompt] == scores(request)
+            assert not made or made[-1].finish == ("stop" if expected[-1] in asked.eos_ids else "length")
+        assert [(one.token, one.logprob, one.top) for one in generation.prompt] == scores(asked)
 
 
 def scores(request: GenerateRequest) -> list[tuple[int, float, tuple[tuple[int, float], ...]]]:
@@ -173,19 +107,6 @@ def failure(generation: Generation) -> BaseException | None:
     except Exception as error:
         return error
     return None
-
-
-def run(scheduler: "Scheduler[str, Row]", *requests: GenerateRequest) -> list[Generation]:
-    generations = [Generation(request.n) for request in requests]
-    for request, generation in zip(requests, generations, strict=True):
-        scheduler.add(request, generation)
-    while scheduler.busy:
-        scheduler.step()
-    return generations
-
-
-def request(prompt: Sequence[int], count: int = 4, **options: object) -> GenerateRequest:
-    return GenerateRequest(tuple(prompt), count, frozenset(), **options)  # type: ignore[arg-type]
 
 
 def test_a_shared_prompt_is_read_once_for_all_choices_and_requests() -> None:
@@ -246,19 +167,6 @@ def test_a_fault_in_one_sequence_does_not_touch_its_neighbours() -> None:
     assert [delta.token for delta in good] == alone(request([2, 2], 1))
 
 
-def until_first_token(scheduler: "Scheduler[str, Row]", reader: Generation) -> int:
-    """Steps from the request's arrival to its first token."""
-    seen: list[int] = []
-    put = reader.put
-    reader.put = lambda deltas: (seen.append(1), put(deltas))[1]  # type: ignore[method-assign, func-returns-value]
-    steps = 0
-    while not seen:
-        scheduler.step()
-        steps += 1
-        assert steps < 3000
-    return steps
-
-
 @settings(max_examples=15, deadline=None)
 @given(
     running=st.integers(1, 6),  # with one slot, a slice of the long answer comes first
@@ -284,12 +192,6 @@ def test_another_projects_short_answer_does_not_wait_for_a_projects_long_ones(
     whole = finish(scheduler, readers[0])
     for choice in range(n):
         assert [delta.token for delta in whole if delta.choice == choice] == alone(greedy)
-
-
-def finish(scheduler: "Scheduler[str, Row]", reader: Generation) -> list[Delta]:
-    while not reader._ended:
-        scheduler.step()
-    return list(reader)
 
 
 def test_projects_that_want_everything_get_equal_parts_of_the_slots() -> None:
@@ -341,79 +243,3 @@ def test_a_projects_long_prompts_leave_another_half_of_the_tokens_of_a_step() ->
     reader = Generation(1)
     scheduler.add(request([5, 6] * 300, 1, project="short"), reader)
     assert until_first_token(scheduler, reader) == 3  # 600 tokens, 256 a step
-
-
-def with_background(running: int, **options: object) -> "tuple[Scheduler[str, Row], list[list[int]]]":
-    """A scheduler whose slots are full of what nobody waits for; and the numbers of tokens in each step from now on."""
-    model, steps = FakeModel(100_000), list[list[int]]()
-    scheduler = Scheduler(model, running=running, positions=100_000, slots=2 * running)
-    scheduler.add(request([1, 2, 3], 2000, n=2 * running, project="p/evals", background=True), Generation(2 * running))
-    for _ in range(30):
-        scheduler.step()
-    assert len(scheduler._running) == running
-    forward = model.forward
-    model.forward = lambda chunks: (steps.append([len(one.ids) for one in chunks]), forward(chunks))[1]  # type: ignore[method-assign, func-returns-value]
-    return scheduler, steps
-
-
-def test_a_chats_first_token_comes_as_soon_as_without_the_background() -> None:
-    scheduler, steps = with_background(4)
-    reader = Generation(1)
-    scheduler.add(request([4, 5, 6] * 200, 2, project="p"), reader)
-    assert until_first_token(scheduler, reader) == 2  # 600 tokens in pieces of 512, as on an idle engine
-    assert steps == [[512], [88]]
-    assert [delta.token for delta in finish(scheduler, reader)] == alone(request([4, 5, 6] * 200, 2))
-
-
-def test_chats_take_every_slot_from_the_background_and_it_gets_them_back() -> None:
-    scheduler, _ = with_background(3)
-    readers = [Generation(1) for _ in range(5)]
-    for number, reader in enumerate(readers):
-        scheduler.add(request([4, number + 1], 40, project="p"), reader)
-    scheduler.step()
-    assert [sequence.background for sequence in scheduler._running] == [False] * 3
-    for reader in readers:
-        finish(scheduler, reader)
-    scheduler.step()
-    assert [sequence.background for sequence in scheduler._running] == [True] * 3
-
-
-def test_the_background_takes_no_slot_from_a_chat() -> None:
-    scheduler = Scheduler(FakeModel(100_000), running=2, positions=100_000, slots=4)
-    scheduler.add(request([1, 2], 5000, n=2, project="p"), Generation(2))
-    scheduler.step()
-    scheduler.add(request([3, 4], 5, project="other/evals", background=True), Generation(1))
-    for _ in range(200):
-        scheduler.step()
-    assert [sequence.project for sequence in scheduler._running] == ["p", "p"]
-
-
-def test_endless_prompts_of_chats_do_not_stop_the_background_for_ever() -> None:
-    scheduler, steps = with_background(4)
-    for _ in range(40):
-        scheduler.add(request([4, 5, 6] * 400, 1, project="p"), Generation(1))
-    for _ in range(3 * HELD_BACK):
-        scheduler.step()
-    beside = [step for step in steps if len(step) > 2]
-    assert len(beside) >= 2
-
-
-def test_the_backgrounds_steps_are_short_while_chats_come_and_nobody_is_left_out() -> None:
-    scheduler, steps = with_background(12)
-    now = 100.0
-    scheduler.clock = lambda: now
-    scheduler.step()
-    assert len(steps[-1]) == 12
-    reader = Generation(1)
-    scheduler.add(request([4, 5, 6], 1, project="p"), reader)
-    finish(scheduler, reader)
-    behind = [*scheduler._running]
-    before = [sequence.generated for sequence in behind]
-    steps.clear()
-    for _ in range(30):
-        scheduler.step()
-    assert {len(step) for step in steps} == {POLITE_SEQUENCES}
-    assert min(sequence.generated - count for sequence, count in zip(behind, before, strict=True)) >= 9
-    now += POLITE_SECONDS
-    scheduler.step()
-    assert len(steps[-1]) == 12

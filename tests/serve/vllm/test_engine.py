@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fake_vllm import BASE, FakeVllm, running
+from tests.fake_vllm import BASE, FakeVllm, running, write_rank_8
 
 from tunesmith.errors import ServerFault, ServiceUnavailable, TunesmithError
-from tunesmith.models.adapters import MANIFEST_FILE, TENSORS_FILE, AdapterManifest, write_adapter
-from tunesmith.models.directory import fingerprint
+from tunesmith.models.adapters import MANIFEST_FILE, TENSORS_FILE
 from tunesmith.render.renderer import Renderer
 from tunesmith.serve.engine.grammar import Grammars
 from tunesmith.serve.engine.protocol import Delta, GenerateRequest
@@ -62,9 +61,7 @@ def adapter(base_dir: Path, tmp_path: Path, fake: FakeVllm) -> Callable[[int], P
     """Writes an adapter that answers its number, then ends."""
 
     def write(number: int) -> Path:
-        directory = tmp_path / str(number)
-        manifest = AdapterManifest(BASE, fingerprint(base_dir), "r", 8, 16.0, ("q_proj",), step=number)
-        write_adapter(directory, {}, manifest)
+        directory = write_rank_8(tmp_path / str(number), base_dir, number)
         fake.answers[str(directory)] = [number, EOS]
         return directory
 
@@ -319,7 +316,7 @@ def test_an_adapter_that_vllm_cannot_find_is_named_with_the_cure(
 def test_a_server_that_takes_no_adapters_is_told_how_to(base_dir: Path, tmp_path: Path) -> None:
     fake = FakeVllm()
     fake.updates = False
-    write_adapter(tmp_path, {}, AdapterManifest(BASE, fingerprint(base_dir), "r", 8, 16.0, ("q_proj",), step=1))
+    write_rank_8(tmp_path, base_dir, 1)
     with running(fake), opened(fake, base_dir) as engine:
         generation = engine.submit(asked(adapter=tmp_path))
         with pytest.raises(ServerFault, match="VLLM_ALLOW_RUNTIME_LORA_UPDATING"):

@@ -7,12 +7,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from tests.fake_vllm import BASE, FakeVllm, running
+from tests.fake_vllm import BASE, FakeVllm, running, write_rank_8
 from tests.servers import wait_until
 
 from tunesmith.errors import ServerFault, ServiceUnavailable
-from tunesmith.models.adapters import AdapterManifest, write_adapter
-from tunesmith.models.directory import fingerprint
 from tunesmith.serve.engine.protocol import GenerateRequest, Generation
 from tunesmith.serve.vllm.engine import RemoteEngine
 from tunesmith.serve.vllm.loading import load_remote_engine
@@ -68,9 +66,7 @@ def adapter(base_dir: Path, tmp_path: Path, servers: Servers) -> Callable[[int],
     """Writes an adapter that answers its number at the first server, and 100 more at the second."""
 
     def write(number: int) -> Path:
-        directory = tmp_path / str(number)
-        manifest = AdapterManifest(BASE, fingerprint(base_dir), "r", 8, 16.0, ("q_proj",), step=number)
-        write_adapter(directory, {}, manifest)
+        directory = write_rank_8(tmp_path / str(number), base_dir, number)
         for offset, fake in zip((0, 100), servers, strict=True):
             fake.answers[str(directory)] = [number + offset, EOS]
         return directory

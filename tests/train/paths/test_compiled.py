@@ -189,7 +189,7 @@ def test_a_row_too_long_for_one_range_has_it_too(both: Pair, monkeypatch: pytest
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
         results.append(scored(both.compiled, both.compiled_adapter, rows)[1])
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     assert torch.equal(results[1], results[0])
     assert torch.equal(results[2], results[0])
     assert float((whole - results[0]).norm()) < 1e-5 * float(whole.norm())
@@ -220,7 +220,7 @@ def test_gradients_are_the_same_to_the_bit_on_any_number_of_threads_and_after_an
         torch.set_num_threads(threads)
         results.append(scored(both.compiled, both.compiled_adapter, rows))
         scored(both.compiled, both.compiled_adapter, [random_row(200, threads)])
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     for logprobs, grad in results[1:]:
         assert torch.equal(grad, results[0][1])
         torch.testing.assert_close(logprobs, results[0][0], rtol=0, atol=1e-6)  # the output layer is torch's

@@ -19,7 +19,7 @@ from tests.web.browser.test_every_page import is_there
 ADDRESSES = ("/ui/files", "/ui/jobs/new", "/ui/jobs/x", "/ui/models", "/ui/playground")
 pytestmark = pytest.mark.skipif(not all(map(is_there, ADDRESSES)), reason="a page of the main path is not there yet")
 LONG_MS = 120_000  # a trainer starts within seconds, on a busy machine within a minute
-EPOCHS = 40
+EPOCHS = 25
 
 
 @pytest.fixture

@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from tests.samples import WHOLE
 from tests.worker.conftest import messages
 
 from tunesmith.settings import Settings
 from tunesmith.store import JobRow, JobStatus, Store
 
 STEPS = 40
+KILLS = 5 if WHOLE else 3
 WORKER = """
 import json, sys, threading
 from tunesmith.launch.child import ChildLauncher
@@ -56,7 +58,7 @@ def test_kills_at_random_moments_lose_and_repeat_nothing(
     while not (row := store.jobs.get(job.id)).status.finished:  # type: ignore[union-attr]
         assert time.monotonic() < deadline, messages(store, job)
         time.sleep(chance.uniform(0.1, 1.5) + (0.5 if row.attempt < 2 else 0))  # type: ignore[union-attr]
-        if kills < 5 or worker.poll() is not None:
+        if kills < KILLS or worker.poll() is not None:
             worker.send_signal(signal.SIGKILL)
             worker.wait()
             kills += 1

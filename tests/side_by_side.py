@@ -1,4 +1,6 @@
-"""How the two processes of `make test` share the tests (pytest-xdist). A plain `pytest` runs them one after the other.
+"""How the processes of `make test` share the tests (pytest-xdist). A plain `pytest` runs them one after the other.
+
+They are more than CI has processors, as tests also wait: for clocks, leases and processes.
 
 Tests of one file run in one process, and so do all files of a directory that share a server. pytest-xdist has its own
 marks for groups, which have no effect under pytest 9.2.
@@ -15,12 +17,12 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).parent
 
-# The longest first, so that neither process is left alone with a long file at the end; what is not named comes last.
+# The longest first, so that no process is left alone with a long file at the end; what is not named comes last.
 ORDER = (
-    "acceptance",
     "cli",
-    "train",
+    "acceptance",
     "web",
+    "train",
     "contract",
     "sdk",
     "fuzz",
@@ -32,8 +34,10 @@ ORDER = (
 )
 ONE_SERVER = ("cli", "contract", "fuzz", "web/browser")
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # OpenMP's threads spin while they wait: two processes would hinder each other
+if "PYTEST_XDIST_WORKER" in os.environ:  # with several threads each they would hinder each other
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    for threads in ("OMP_NUM_THREADS", "TUNESMITH_TRAIN_THREADS", "TUNESMITH_SERVE_THREADS"):
+        os.environ.setdefault(threads, "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
