@@ -73,7 +73,7 @@ class Bucket:
         import obstore
 
         size = path.stat().st_size
-        part = max(PART_BYTES, -(-size // MOST_PARTS))
+        part = _part_bytes(size)
         with self._telling():
             obstore.put(
                 self._store, key, path, use_multipart=size > part, chunk_size=part, max_concurrency=PARTS_AT_ONCE
@@ -83,13 +83,14 @@ class Bucket:
         """Store what is to be read of an open file, `size` bytes, as `put` does."""
         import obstore
 
+        part = _part_bytes(size)
         with self._telling():
             obstore.put(
                 self._store,
                 key,
                 file,
-                use_multipart=size > PART_BYTES,
-                chunk_size=PART_BYTES,
+                use_multipart=size > part,
+                chunk_size=part,
                 max_concurrency=PARTS_AT_ONCE,
             )
 
@@ -215,6 +216,10 @@ def open_bucket(url: str, endpoint: str | None = None) -> Bucket:
     except (BaseError, ValueError) as error:
         raise InvalidRequest(f"Setting storage: {url} cannot be used ({_first_words(error)}).") from error
     return Bucket(url, made)
+
+
+def _part_bytes(size: int) -> int:
+    return max(PART_BYTES, -(-size // MOST_PARTS))
 
 
 def _client(endpoint: str | None) -> "ClientConfig":
