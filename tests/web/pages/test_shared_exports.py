@@ -27,7 +27,7 @@ from tunesmith.models.directory import fingerprint
 from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
 from tunesmith.store import Store
-from tunesmith.store.storage.bucket import Bucket
+from tunesmith.store.storage.bucket import Bucket, StoredObject
 from tunesmith.web.site import create_site
 
 DOWNLOAD = "/ui/model-exports/download"
@@ -210,6 +210,21 @@ def test_a_mark_ends_a_writing_whose_state_came_again(shelf: BucketShelf, bucket
     assert not shelf.announce(STATE)
     shelf.discard(STATE)
     assert keys(bucket) == []
+
+
+def test_a_state_that_is_put_again_while_it_is_read_is_seen_whole(
+    shelf: BucketShelf, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf.begin(STATE)
+    listing = bucket.list
+
+    def list_and_then(prefix: str) -> Iterator[StoredObject]:
+        found = [*listing(prefix)]
+        shelf._put(replace(STATE, written=10**12, needed=10**12))  # longer than it was when it was listed
+        yield from found
+
+    monkeypatch.setattr(bucket, "list", list_and_then)
+    assert shelf.states(STATE.model)["peft"].written == 10**12
 
 
 def test_of_a_failed_export_only_the_reason_stays(shelf: BucketShelf, folder: Path, bucket: Bucket) -> None:

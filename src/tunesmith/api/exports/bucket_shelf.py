@@ -136,7 +136,7 @@ class BucketShelf:
         """The state among the objects of one export, unless its writer is silent, or was told to end."""
         keys = {one.key: one for one in objects}
         found = next((one for one in keys.values() if _is_state(one)), None)
-        state = None if found is None else self._read(found)
+        state = None if found is None else self._read(found.key)
         if state is None or (state.phase == "running" and time.time() - state.ended_at > SILENT_SECONDS):
             return None
         return state if cancelled or _cancelled(state) not in keys else None
@@ -149,15 +149,12 @@ class BucketShelf:
         return True
 
     def _is_ours(self, state: State) -> bool:
-        one = self._bucket.find(f"{_key(state)}/{STATE}")
-        found = None if one is None else self._read(one)
+        found = self._read(f"{_key(state)}/{STATE}")
         return found is not None and found.token == state.token
 
-    def _read(self, one: StoredObject) -> State | None:
-        try:
-            return state_from(b"".join(self._bucket.read(one.key, 0, one.bytes)))
-        except FileNotFoundError:  # removed since it was listed
-            return None
+    def _read(self, key: str) -> State | None:
+        content = self._bucket.content(key)
+        return None if content is None else state_from(content)
 
     def _put(self, state: State) -> None:
         content = json.dumps(asdict(replace(state, ended_at=time.time()))).encode()

@@ -112,6 +112,19 @@ class Bucket:
                 return None
         return StoredObject(key, meta["size"], meta["last_modified"])
 
+    def content(self, key: str) -> bytes | None:
+        """Return all of a small object, in one request; None if nothing is there.
+
+        So it is whole, though another process puts it again at this moment with another size.
+        """
+        import obstore
+
+        with self._telling():
+            try:
+                return bytes(obstore.get(self._store, key).bytes())
+            except FileNotFoundError:
+                return None
+
     def read(self, key: str, start: int, end: int) -> Iterator[bytes]:
         """Yield the bytes of an object from `start` to before `end`.
 
