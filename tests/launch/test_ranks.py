@@ -15,7 +15,8 @@ from tests.launch.test_child import wait
 
 from tunesmith.launch.child import ChildLauncher, ChildTrainer
 from tunesmith.launch.protocol import Start
-from tunesmith.launch.ranks import RankedTrainer, RanksLauncher
+from tunesmith.launch.ranks import RankedTrainer, RanksLauncher, Team
+from tunesmith.train.ranks.place import Place
 
 
 def test_ranks_end_together_and_leave_nothing(tmp_path: Path) -> None:
@@ -39,6 +40,20 @@ def test_ranks_end_together_and_leave_nothing(tmp_path: Path) -> None:
         trainer.stop()
     left = sorted(path.name for path in tmp_path.iterdir())
     assert left == ["events", "gone", "lock", "lock-1", "log", "spec.json", "started-0", "started-1"]
+
+
+def test_ranks_of_several_machines_meet_at_the_first_one(tmp_path: Path) -> None:
+    start = Start(tmp_path / "spec", tmp_path / "events", tmp_path / "log", tmp_path / "lock", environment={"A": "b"})
+    starts = [
+        one
+        for machine in range(2)
+        for one in RanksLauncher(2, team=Team(2, machine, "10.0.0.7", 4321))._starts(start, tmp_path / "meeting")
+    ]
+    places = [Place.of(one.environment or {}) for one in starts]
+    assert places == [Place(rank, 4, rank % 2, 2, "10.0.0.7", 4321) for rank in range(4)]
+    assert [one.events.name for one in starts] == ["events", "log", "log", "log"]
+    assert [one.lock.name for one in starts] == ["lock", "lock-1", "lock-2", "lock-3"]
+    assert all(one.environment is not None and one.environment["A"] == "b" for one in starts)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows a process's environment")

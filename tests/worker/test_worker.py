@@ -163,6 +163,20 @@ def test_a_rate_that_trains_nothing_is_announced(
     assert (warned.level, "0.0001 x the base rate 0.0005" in warned.message) == ("warn", True)
 
 
+@ONCE
+def test_a_step_has_rows_for_the_ranks_of_all_nodes_of_a_cluster(
+    store: Store, store_settings: Settings, submit: Submit, script: Script, wait_for: WaitFor
+) -> None:
+    on_cluster = Workers(store, store_settings.model_copy(update={"launcher": "auto"}))
+    job = submit(options={"resources": {"gpus": 4.0, "nodes": 2}})
+    on_cluster.start()
+    try:
+        done = wait_for(job, finished)
+    finally:
+        on_cluster.stop()
+    assert done.hyperparameters["batch_size"] == 10  # at least 8, and as many in the last step
+
+
 def test_model_keeps_the_system_message_of_its_training_file(
     store: Store, workers: Workers, submit: Submit, wait_for: WaitFor
 ) -> None:

@@ -5,7 +5,7 @@ From the disk or from object storage.
 
 import re
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from email.utils import formatdate
 from itertools import chain
 
@@ -15,6 +15,8 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from tunesmith.errors import NotFound
 from tunesmith.store import Blob, FileRow
 from tunesmith.store.objects.blobs import BlobStore
+
+Reader = Callable[[int, int], Iterator[bytes]]  # from a place to before another
 
 MEDIA_TYPE = "application/octet-stream"
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")  # one range; a request for several gets the whole file
@@ -33,20 +35,25 @@ def stored_content(request: Request, blobs: BlobStore, row: FileRow, *, base64: 
     if path is not None:
         return FileResponse(path, filename=row.filename, media_type=MEDIA_TYPE, headers=same)
     shown = FileResponse("", filename=row.filename).headers["content-disposition"]
-    headers = {**same, "content-disposition": shown, "accept-ranges": "bytes"}
-    return _streamed(request.headers, blobs, blob, headers)
+    headers = {**same, "content-disposition": shown}
+    return streamed(request.headers, blob.bytes, lambda start, end: _started(blobs, blob, start, end), headers)
 
 
-def _streamed(asked: Mapping[str, str], blobs: BlobStore, blob: Blob, headers: dict[str, str]) -> Response:
+def streamed(asked: Mapping[str, str], size: int, read: Reader, headers: dict[str, str]) -> Response:
+    """`size` bytes, or the range of them that `asked`, the request's headers, name.
+
+    `headers` have an etag and the time of the last change.
+    """
+    headers["accept-ranges"] = "bytes"
     found = RANGE.fullmatch(asked.get("range", "").strip())
     if found is None or found.groups() == ("", "") or _is_outdated(asked.get("if-range"), headers):
-        headers["content-length"] = str(blob.bytes)
-        return StreamingResponse(_started(blobs, blob, 0, blob.bytes), headers=headers, media_type=MEDIA_TYPE)
-    start, end = _bounds(found[1], found[2], blob.bytes)
+        headers["content-length"] = str(size)
+        return StreamingResponse(read(0, size), headers=headers, media_type=MEDIA_TYPE)
+    start, end = _bounds(found[1], found[2], size)
     if start >= end:
-        return Response(status_code=416, headers={"content-range": f"bytes */{blob.bytes}"})
-    headers |= {"content-length": str(end - start), "content-range": f"bytes {start}-{end - 1}/{blob.bytes}"}
-    return StreamingResponse(_started(blobs, blob, start, end), 206, headers=headers, media_type=MEDIA_TYPE)
+        return Response(status_code=416, headers={"content-range": f"bytes */{size}"})
+    headers |= {"content-length": str(end - start), "content-range": f"bytes {start}-{end - 1}/{size}"}
+    return StreamingResponse(read(start, end), 206, headers=headers, media_type=MEDIA_TYPE)
 
 
 def _bounds(first: str, last: str, size: int) -> tuple[int, int]:

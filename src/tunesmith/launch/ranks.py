@@ -1,7 +1,7 @@
 """The ranks of one run as one trainer.
 
 They are children of this process; rank 0 reports. They meet through a file beside the spec, and talk over loopback: no
-port is open to others.
+port is open to others. Where other machines have ranks of the run too (`Team`), all meet at a port of the first one.
 """
 
 import os
@@ -20,30 +20,59 @@ END_SECONDS = 120.0  # from the failure of one rank to the end of all; a rank th
 
 
 @dataclass(frozen=True, slots=True)
+class Team:
+    """Machines that train one run together, and which of them this is, from 0.
+
+    Each has as many ranks. They meet at `address`:`port`, where rank 0, on the first one, listens.
+    """
+
+    machines: int
+    machine: int
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class RanksLauncher:
-    """Starts `ranks` child processes for each trainer."""
+    """Starts `ranks` child processes for each trainer.
+
+    With a `team` they are those of one of its machines.
+    """
 
     ranks: int
     child: ChildLauncher = field(default_factory=ChildLauncher)
+    team: Team | None = None
 
     def start(self, start: Start) -> Trainer:
         """Starts all of them; one is a trainer as `ChildLauncher` starts it."""
-        if self.ranks == 1:
+        if self.ranks == 1 and self.team is None:
             return self.child.start(replace(start, environment={**_given(start), "WORLD_SIZE": "1"}))
         meeting = start.spec.with_name(f"{start.spec.stem}-ranks-{secrets.token_hex(8)}")
         running: list[ChildTrainer] = []
         try:
-            for one in _starts(start, self.ranks, meeting):
+            for one in self._starts(start, meeting):
                 running.append(self.child.start(one))  # noqa: PERF401  # those that run are stopped where the next fails
         except BaseException:
             _stop(running, meeting)
             raise
         return RankedTrainer(running, meeting)
 
+    def _starts(self, start: Start, meeting: Path) -> list[Start]:
+        team = self.team
+        if team is None:
+            where = {MEETING_FILE: str(meeting)}
+        else:
+            where = {MEETING_FILE: "", "MASTER_ADDR": team.address, "MASTER_PORT": str(team.port)}
+        given = {**_given(start), **where, "WORLD_SIZE": str(self.ranks * (team.machines if team else 1))}
+        first = team.machine * self.ranks if team else 0
+        return [
+            _of_rank(replace(start, environment=given), first + local, local, self.ranks) for local in range(self.ranks)
+        ]
+
 
 @dataclass(slots=True)
 class RankedTrainer:
-    """The children, rank 0 first."""
+    """The children, in the order of their ranks."""
 
     ranks: list[ChildTrainer]
     meeting: Path
@@ -51,9 +80,9 @@ class RankedTrainer:
     _failed_at: float | None = None
 
     def poll(self) -> int | None:
-        """See `Trainer.poll`: rank 0's status, once all have ended.
+        """See `Trainer.poll`: the first rank's status, once all have ended.
 
-        Where rank 0 ended because another was killed, that one's: the kernel may have done so for want of memory.
+        Where that one ended because another was killed, that one's: the kernel may have done so for want of memory.
         """
         found = [rank.poll() for rank in self.ranks]
         ended = [status for status in found if status is not None]
@@ -71,12 +100,8 @@ class RankedTrainer:
         _stop(self.ranks, self.meeting)
 
 
-def _starts(start: Start, size: int, meeting: Path) -> list[Start]:
-    return [_of_rank(start, rank, size, meeting) for rank in range(size)]
-
-
-def _of_rank(start: Start, rank: int, size: int, meeting: Path) -> Start:
-    places = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": size, MEETING_FILE: meeting}
+def _of_rank(start: Start, rank: int, local: int, local_size: int) -> Start:
+    places = {"RANK": rank, "LOCAL_RANK": local, "LOCAL_WORLD_SIZE": local_size}
     own = replace(start, environment={**_given(start), **{name: str(value) for name, value in places.items()}})
     if rank == 0:
         return own

@@ -11,13 +11,14 @@ from tunesmith.settings.training_options import DEVICES, Sharding
 
 
 class Resources(BaseModel):
-    """What a job takes of a node of a cluster while it trains."""
+    """What a job takes of a cluster while it trains, of each of its nodes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     gpus: FiniteFloat = Field(0, ge=0, le=64, description="GPUs; with 2 and more, as many ranks train the job.")
     cpus: FiniteFloat = Field(1, ge=0, le=1024, description="Processors, and threads where train_threads is 0.")
     memory_gib: FiniteFloat = Field(0, ge=0, le=65536, description="Memory, GiB; 0: none is set aside.")
+    nodes: int = Field(1, ge=1, le=64, description="Nodes, each with all that; their ranks train the job together.")
 
     @field_validator("gpus")
     @classmethod
@@ -25,6 +26,10 @@ class Resources(BaseModel):
         if gpus > 1 and gpus != int(gpus):
             raise ValueError(f"{gpus:g} is not possible: give a whole number of GPUs, or a share of one")
         return gpus
+
+    def ranks_of_node(self, otherwise: int) -> int:
+        """The ranks of each node: one for each of several GPUs, else `otherwise`."""
+        return int(self.gpus) if self.gpus >= 2 else otherwise
 
 
 class TrainerSettings(Group):

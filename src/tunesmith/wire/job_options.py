@@ -45,8 +45,8 @@ class JobOptions(TrainingOptions):
 
     resources: Resources | None = Field(
         None,
-        description="What the job takes of a node of the Ray cluster: {'gpus': 1, 'cpus': 8, 'memory_gib': 64}. Unset: "
-        "the server's setting ray_resources for its base.",
+        description="What the job takes of a node of the Ray cluster: {'gpus': 1, 'cpus': 8, 'memory_gib': 64}; with "
+        "'nodes': 2 of two. Unset: the server's setting ray_resources for its base.",
     )
 
     @model_validator(mode="before")
@@ -82,7 +82,8 @@ def wanted(name: str) -> str:
     if name == "evaluate":
         return f"true, false or the share of the rows to hold out, above 0 and at most {MOST_HELD_OUT}"
     if name == "resources":
-        return "an object with gpus (a share of one, or 1 to 64), cpus and memory_gib, each a number from 0 on"
+        each = "an object with gpus (a share of one, or 1 to 64), cpus and memory_gib, each a number from 0 on"
+        return f"{each}, and nodes (1 to 64)"
     if name == "lora_targets":
         return f"{_any_of(TARGET_SETS)}, or a list of layers' names such as ['q_proj', 'v_proj']"
     field = TrainingOptions.model_fields[name]

@@ -63,7 +63,7 @@ def validate_job(store: Store, settings: Settings, job: JobRow, lease: Lease) ->
     if validation is not None:
         notices += _notices(validation.report, "validation")
     notices += _data_warnings(store, settings, job, training, validation)
-    asked, ranks = job.hyperparameters, settings.train_ranks
+    asked, ranks = job.hyperparameters, ranks_of(job, settings)
     numbers = resolve_hyperparameters(asked, training.report, str(job.method["type"]), ranks)
     if reason := batch_reason(asked, training.report, numbers, ranks):
         notices.append(NewEvent(reason))
@@ -180,6 +180,14 @@ def resources_of(job: JobRow, settings: Settings) -> Resources:
     given = job.options.get("resources")
     default = settings.resources_of(job.base_model)
     return Resources.model_validate({**default.model_dump(), **given}) if isinstance(given, dict) else default
+
+
+def ranks_of(job: JobRow, settings: Settings) -> int:
+    """The number of the job's ranks, on this machine or on all its nodes of a cluster."""
+    if settings.launcher == "child":
+        return settings.train_ranks
+    resources = resources_of(job, settings)
+    return resources.nodes * resources.ranks_of_node(settings.train_ranks)
 
 
 def _data_warnings(

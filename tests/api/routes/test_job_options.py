@@ -76,12 +76,16 @@ def test_resources_are_refused_where_jobs_train_on_the_servers_machine(
 def test_resources_are_completed_from_the_setting_of_the_base() -> None:
     settings = Settings.model_validate({"launcher": "auto", "ray_resources": {"b": {"gpus": 1, "cpus": 8}}})
     given: JsonObject = {"resources": {"gpus": 2.0}, "lora_rank": 4}
-    assert requested_resources(given, settings, "b") == {"resources": {"gpus": 2.0, "cpus": 8, "memory_gib": 0}}
+    assert requested_resources(given, settings, "b") == {
+        "resources": {"gpus": 2.0, "cpus": 8, "memory_gib": 0, "nodes": 1}
+    }
     assert given == {"lora_rank": 4}
     assert requested_resources({}, settings, "b") == {}
 
 
-@pytest.mark.parametrize("asked", [{"gpus": 1.5}, {"gpu": 1}, {"cpus": "8"}, {"gpus": -1}, 2], ids=str)
+@pytest.mark.parametrize(
+    "asked", [{"gpus": 1.5}, {"gpu": 1}, {"cpus": "8"}, {"gpus": -1}, {"nodes": 0}, {"nodes": 1.5}, 2], ids=str
+)
 def test_resources_that_no_node_has_are_refused_with_those_that_one_may(
     client: TestClient, upload: Upload, refused: Refused, asked: object
 ) -> None:
@@ -89,6 +93,7 @@ def test_resources_that_no_node_has_are_refused_with_those_that_one_may(
     error = refused(client.post(JOBS, json=body))
     assert error["param"] == "tunesmith.resources"
     assert "give an object with gpus (a share of one, or 1 to 64), cpus and memory_gib" in error["message"]
+    assert "and nodes (1 to 64)" in error["message"]
 
 
 def test_a_rank_alone_keeps_the_strength_of_the_adapter(create: Callable[..., Json]) -> None:

@@ -1,6 +1,7 @@
 """What a node does, called as Ray would call it."""
 
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -10,6 +11,7 @@ import pytest
 
 from tunesmith import __version__
 from tunesmith.launch.protocol import Start
+from tunesmith.launch.ranks import Team
 from tunesmith.launch.ray import node as node_module
 from tunesmith.launch.ray.node import READ_BYTES, NodeTrainer, Outbox, Tail
 from tunesmith.launch.ray.order import Bucket, NodeOrder, Part
@@ -170,6 +172,54 @@ def test_a_node_without_the_data_directory_gets_and_puts_all_through_the_bucket(
     folders.fetch(named[-1])
     assert (named[-1] / "manifest.json").is_file()
     assert not (root / "jobs/ftjob-1").exists()
+
+
+def test_of_another_node_only_the_log_comes_and_its_files_are_its_own(
+    trainer: NodeTrainer, order: NodeOrder, script: Callable[..., None], start: Start
+) -> None:
+    script(steps=4, every=2, exit_at=3)
+    given = replace(order, team=Team(2, 1, "127.0.0.1", 1))
+    start.spec.with_suffix(".node.json").write_text(order.spec)  # of the first node, in the same directory
+    start.spec.with_name("attempt-0.node.log").write_text("of an attempt whose node was lost")
+    assert trainer.start(given.to_json()) is None
+    assert (start.spec.parent / "attempt-1.spec.node-1.json").exists()
+    events, log, status = read_all(trainer)
+    assert events == b""
+    assert kinds(log.partition(b"ValueError")[0]) == ["started", "log", "step", "step", "checkpoint"]
+    assert status == 1
+    left = {path.name for path in start.spec.parent.iterdir()}
+    assert left == {"attempt-1.spec.json", "attempt-1.spec.node.json", "output", "trainer.lock-1"}
+
+
+def test_another_node_leaves_the_jobs_progress_to_the_first(
+    trainer: NodeTrainer, order: NodeOrder, script: Callable[..., None], storage: str, tmp_path: Path
+) -> None:
+    folders = BucketFolders(order.data_dir, open_bucket(storage), 1.0)
+    output = order.data_dir / "jobs/ftjob-1/output"
+    progress = output / "progress/step-000002"
+    progress.mkdir(parents=True)
+    (progress / "state.json").write_text("{}")
+    folders.publish_progress(output)
+    root, bucket = tmp_path / "node", open_bucket(storage)
+    before = {(one.key, one.modified) for one in bucket.list("jobs")}
+    spec = json.loads(order.spec)
+    inputs = put_inputs(spec, order.data_dir, bucket, 1.0)
+    team = Team(2, 1, "127.0.0.1", 1)
+    given = replace(order, inputs=inputs, bucket=Bucket(storage, None, 1.0, root), team=team)
+    script(steps=4, every=5, exit_at=3)
+    assert trainer.start(given.to_json()) is None
+    theirs = json.loads((root / "jobs-1/ftjob-1/attempt-1.spec.json").read_text())
+    assert not (Path(theirs["output_dir"]) / "progress").exists()
+    assert read_all(trainer)[2] == 1
+    after = {(one.key, one.modified) for one in bucket.list("jobs") if "/rows/" not in one.key}
+    assert after == before
+    assert not (root / "jobs-1/ftjob-1").exists()
+
+
+def test_a_node_names_a_free_port_of_its_own(trainer: NodeTrainer) -> None:
+    address, port = trainer.meeting()
+    with socket.create_server((address, port)):
+        pass
 
 
 def test_an_outbox_gives_bytes_until_they_are_known_to_have_come() -> None:

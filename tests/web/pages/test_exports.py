@@ -167,4 +167,4 @@ def test_old_exports_and_those_of_gone_models_are_swept(store: Store, settings: 
     (folder / ".left-abc").mkdir()
     assert service.sweep() == 2
     assert {path.name for path in folder.iterdir() if path.is_dir()} == {name_of(model, "peft")}
-    assert service.state(model, "peft") is not None
+    assert [*service.states(model)] == ["peft"]

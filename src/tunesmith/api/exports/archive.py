@@ -1,42 +1,38 @@
-"""A folder as one tar file, made while it is sent: it takes no room on the disk."""
+"""An export as one tar file, made while it is sent: it takes no room on the disk."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from tarfile import BLOCKSIZE, NUL, TarInfo
 
-BLOCK_BYTES = 1 << 20
+from tunesmith.api.exports.shelf import ExportFile
+
 END = NUL * (2 * BLOCKSIZE)
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """The files of `folder`, below the directory `name`."""
+    """`files`, below the directory `name`."""
 
-    folder: Path
+    files: Sequence[ExportFile]
     name: str
 
     @property
     def size(self) -> int:
         """How long it is."""
-        heads = ((len(head), file.stat().st_size) for file, head in self._members())
-        return sum(head + size + -size % BLOCKSIZE for head, size in heads) + len(END)
+        return sum(len(self._head(file)) + file.size + -file.size % BLOCKSIZE for file in self.files) + len(END)
 
     def blocks(self) -> Iterator[bytes]:
         """Its bytes.
 
         Raises OSError where a file is gone meanwhile.
         """
-        for file, head in self._members():
-            yield head
-            with file.open("rb") as content:
-                while block := content.read(BLOCK_BYTES):
-                    yield block
-            yield NUL * (-file.stat().st_size % BLOCKSIZE)
+        for file in self.files:
+            yield self._head(file)
+            yield from file.read(0, file.size)
+            yield NUL * (-file.size % BLOCKSIZE)
         yield END
 
-    def _members(self) -> Iterator[tuple[Path, bytes]]:
-        for file in sorted(path for path in self.folder.rglob("*") if path.is_file()):
-            member = TarInfo(f"{self.name}/{file.relative_to(self.folder)}")
-            member.size, member.mtime = file.stat().st_size, int(file.stat().st_mtime)
-            yield file, member.tobuf()
+    def _head(self, file: ExportFile) -> bytes:
+        member = TarInfo(f"{self.name}/{file.name}")
+        member.size, member.mtime = file.size, int(file.modified)
+        return member.tobuf()

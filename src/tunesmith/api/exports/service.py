@@ -1,11 +1,10 @@
-"""The exports of one data directory.
+"""The exports of one data directory, or of all servers on a bucket.
 
-One is written at a time, and what was written is kept for a day.
+Each server writes one at a time, and what was written is kept for a day. With the setting `storage` it goes to the
+bucket, and every server offers it.
 
-A child process writes it, at the lowest priority. A lock that the child holds keeps other servers of the same data
-directory from writing beside it, and is free once the child is gone, however it ended.
-
-Not covered: servers on other machines have exports of their own.
+A child process writes it, at the lowest priority. A lock that server and child hold keeps other servers of the same
+data directory from writing beside it, and is free once both are gone, however they ended.
 """
 
 import fcntl
@@ -13,18 +12,21 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 
 import structlog
 
+from tunesmith.api.exports.bucket_shelf import BucketShelf
 from tunesmith.api.exports.order import Order
-from tunesmith.api.exports.state import State, name_of, read_state, write_state
-from tunesmith.api.exports.writing import Writing
+from tunesmith.api.exports.shelf import ExportFile, LocalShelf, Shelf
+from tunesmith.api.exports.state import State
+from tunesmith.api.exports.writing import Workplace, Writing
 from tunesmith.errors import NotFound, ServiceUnavailable
 from tunesmith.export.kinds import Kind
 from tunesmith.settings import Settings
 from tunesmith.store import Store
+from tunesmith.store.storage.bucket import open_bucket
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +41,7 @@ class Exports:
         self._store = store
         self._settings = settings
         self._folder = settings.paths.exports
+        self._shelf = _shelf(settings)
         self._mutex = threading.Lock()
         self._writing: Writing | None = None
 
@@ -51,36 +54,35 @@ class Exports:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = self._locked()
             try:
-                self._remove(order.model, order.kind)
-                self._writing = Writing(order, self._folder, self._settings, lock, self._ended)
-                self._writing.begin()
-            except OSError as error:  # no process or memory just now
-                raise ServiceUnavailable(
-                    f"The export cannot be started ({error.strerror}). Try again later."
-                ) from error
-            finally:
-                os.close(lock)  # the child has it
+                self._writing = Writing(order, Workplace(self._folder, self._shelf, lock), self._settings, self._ended)
+            except BaseException as error:
+                os.close(lock)
+                if not isinstance(error, OSError):
+                    raise
+                self._shelf.remove(order.model, order.kind)
+                text = f"The export cannot be started ({error.strerror}). Try again later."
+                raise ServiceUnavailable(text) from error  # no process or memory just now
+            self._writing.begin()
 
-    def state(self, model: str, kind: Kind) -> State | None:
-        """Where it stands; None where there is none."""
-        writing = self._writing
-        if writing is not None and (writing.order.model, writing.order.kind) == (model, kind):
-            return writing.state()
-        kept = read_state(self._folder / f"{name_of(model, kind)}.json")
-        if kept is None or (kept.phase == "done" and not self._path(model, kind).is_dir()):
-            return None
-        return kept
+    def states(self, model: str) -> Mapping[Kind, State]:
+        """Where the model's exports stand, by their kinds."""
+        found, mine = dict(self._shelf.states(model)), self.running()
+        if mine is not None and mine.model == model:
+            found[mine.kind] = mine
+        return found
 
     def running(self) -> State | None:
         """What this server is writing."""
-        return None if self._writing is None else self._writing.state()
+        writing = self._writing
+        return None if writing is None else writing.state()
 
-    def folder(self, model: str, kind: Kind) -> Path:
-        """The folder of a finished export. Raises NotFound."""
-        found = self.state(model, kind)
-        if found is None or found.phase != "done":
+    def files(self, model: str, kind: Kind) -> list[ExportFile]:
+        """The files of a finished export. Raises NotFound."""
+        found = self.states(model).get(kind)
+        files = self._shelf.files(found) if found is not None and found.phase == "done" else []
+        if not files:
             raise NotFound("This export is not there (any more). Prepare it again.")
-        return self._path(model, kind)
+        return files
 
     def remove(self, model: str, kind: Kind) -> None:
         """Ends it if it is being written, and removes what there is of it."""
@@ -89,7 +91,7 @@ class Exports:
         if writing is not None and (writing.order.model, writing.order.kind) == (model, kind):
             writing.stop()
         with self._mutex:
-            self._remove(model, kind)
+            self._shelf.remove(model, kind)
 
     def stop(self) -> None:
         """Ends the one that is written."""
@@ -103,21 +105,15 @@ class Exports:
 
         What dead children left goes too.
         """
-        gone = 0
-        for path in self._folder.glob("*.json"):
-            if not self._is_kept(read_state(path)):
-                with self._mutex:
-                    shutil.rmtree(path.with_suffix(""), ignore_errors=True)
-                    path.unlink(missing_ok=True)
-                gone += 1
+        gone = self._shelf.sweep(self._is_kept)
         with suppress(ServiceUnavailable), self._mutex:
             if self._folder.is_dir() and self._writing is None:
                 os.close(self._locked())
         return gone
 
-    def _is_kept(self, state: State | None) -> bool:
-        young = state is not None and state.ended_at > time.time() - KEPT_SECONDS
-        return young and state is not None and self._store.models.get(state.model) is not None
+    def _is_kept(self, state: State) -> bool:
+        young = state.phase == "running" or state.ended_at > time.time() - KEPT_SECONDS
+        return young and self._store.models.get(state.model) is not None
 
     def _locked(self) -> int:
         """The lock, with nothing left of children that died. Raises ServiceUnavailable while another is written."""
@@ -129,21 +125,20 @@ class Exports:
             raise ServiceUnavailable(
                 "Another export is being written, and one is written at a time. Wait until it has ended, or cancel it."
             ) from None
-        for left in self._folder.glob(".*-*"):
-            shutil.rmtree(left, ignore_errors=True)
+        for left in self._folder.iterdir():  # also a finished one of which nobody could be told
+            if left.is_dir() and not left.with_suffix(".json").exists():
+                shutil.rmtree(left, ignore_errors=True)
         return lock
 
     def _ended(self, state: State | None) -> None:
         """None: it was cancelled."""
         if state is not None:
-            write_state(self._folder, state)
             log.info("an export has ended", model=state.model, kind=state.kind, phase=state.phase)
         self._writing = None
 
-    def _remove(self, model: str, kind: Kind) -> None:
-        path = self._path(model, kind)
-        path.with_suffix(".json").unlink(missing_ok=True)
-        shutil.rmtree(path, ignore_errors=True)
 
-    def _path(self, model: str, kind: Kind) -> Path:
-        return self._folder / name_of(model, kind)
+def _shelf(settings: Settings) -> Shelf:
+    folder = settings.paths.exports
+    if settings.storage is None:
+        return LocalShelf(folder)
+    return BucketShelf(open_bucket(settings.storage, settings.storage_endpoint), folder)

@@ -27,7 +27,8 @@ class State:
     written: int = 0
     needed: int | None = None
     message: str | None = None  # why it failed
-    ended_at: float = 0.0
+    ended_at: float = 0.0  # while it runs in sight of other servers: when its own was heard last
+    token: str = ""  # of this one writing
 
     @property
     def share(self) -> float | None:
@@ -49,8 +50,16 @@ def write_state(folder: Path, state: State) -> None:
 def read_state(path: Path) -> State | None:
     """What was kept; None where there is nothing that can be read."""
     try:
-        return State(**json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
+        return state_from(path.read_bytes())
+    except OSError:
+        return None
+
+
+def state_from(content: bytes) -> State | None:
+    """The state in a kept text; None where it is none."""
+    try:
+        return State(**json.loads(content))
+    except (ValueError, TypeError):
         return None
 
 

@@ -1,26 +1,29 @@
-"""Ray itself, as far as it is used: connecting, one actor, its calls."""
+"""Ray itself, as far as it is used: connecting, a job's actors, their calls."""
 
 import logging
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from tunesmith.launch.ray.node import NodeTrainer
 from tunesmith.launch.ray.order import MEMORY, OUTSIDE, Order, Part
+from tunesmith.launch.ray.relay import Late, Lost
 from tunesmith.train.protocol.events import SETUP
 
 if TYPE_CHECKING:
     from ray import ObjectRef
     from ray.actor import ActorHandle
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 Answer = TypeVar("Answer")
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 5.0  # of one call; a node that is busy may be late, and is asked again
 CLOSE_SECONDS = 3.0
 GIB = 1024**3
+LOST_EARLY = "The node of the trainer was lost before it had started"
 LOCAL_STORE_BYTES = 100 * 1024**2  # nothing large goes through Ray
 
 
@@ -30,18 +33,6 @@ class NoCluster(Exception):
     def __init__(self, reason: str, *, refuses: bool = False) -> None:
         super().__init__(reason)
         self.refuses = refuses
-
-
-class Late(Exception):
-    """The node did not answer this time."""
-
-
-class Lost(Exception):
-    """The trainer is gone with its node, its actor or the cluster."""
-
-    def __init__(self, cause: str, reason: str) -> None:
-        super().__init__(reason)
-        self.cause, self.reason = cause, reason
 
 
 def connect(order: Order) -> None:
@@ -64,15 +55,15 @@ def connect(order: Order) -> None:
         raise NoCluster(f"{type(error).__name__}: {words}", refuses=not local and order.address != "auto") from error
 
 
-def disconnect(actor: "Actor | None") -> None:
-    """Ends the actor and leaves the cluster; one that is gone is not waited for."""
+def disconnect(actors: "Sequence[Actor]") -> None:
+    """Ends the actors and leaves the cluster; one that is gone is not waited for."""
     if "ray" not in sys.modules:
         return
 
     def close() -> None:
         import ray
 
-        if actor is not None:
+        for actor in actors:
             actor.kill()
         ray.shutdown()
 
@@ -103,10 +94,28 @@ class Actor:
             try:
                 fault = _answer(started, ANSWER_SECONDS)
             except Late:  # it was not: the call is not made again
-                raise Lost(OUTSIDE, "The node of the trainer was lost before it had started") from None
+                raise Lost(OUTSIDE, LOST_EARLY) from None
             if fault is not None:
                 raise Lost(SETUP, str(fault))
             return True
+
+        return wait
+
+    def meeting(self, seconds: float) -> Callable[[], tuple[str, int] | None]:
+        """Asks for a place where ranks meet.
+
+        The result waits up to so many seconds for it. It is None until then, and raises Lost.
+        """
+        import ray
+
+        asked: ObjectRef[tuple[str, int]] = self.handle.meeting.remote()
+
+        def wait() -> tuple[str, int] | None:
+            done, _ = ray.wait([asked], timeout=seconds)
+            try:
+                return _answer(asked, ANSWER_SECONDS) if done else None
+            except Late:
+                raise Lost(OUTSIDE, LOST_EARLY) from None
 
         return wait
 
@@ -126,8 +135,25 @@ class Actor:
         ray.kill(self.handle, no_restart=True)
 
 
-def actor_of(order: Order) -> Actor:
-    """An actor that waits for a node with what the job needs."""
+def actors_of(order: Order) -> list[Actor]:
+    """An actor for each node that the job needs, waiting for one with what it takes.
+
+    Several wait until all of them have a node, each another one.
+    """
+    if order.resources.nodes == 1:
+        return [_actor(order, "DEFAULT")]
+    from ray.util import placement_group
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    wanted = order.resources
+    bundle = {"CPU": wanted.cpus, "GPU": wanted.gpus, "memory": wanted.memory_gib * GIB}
+    each = {name: amount for name, amount in bundle.items() if amount}
+    group = placement_group([dict(each) for _ in range(wanted.nodes)], strategy="STRICT_SPREAD")
+    places = (PlacementGroupSchedulingStrategy(group, index) for index in range(wanted.nodes))
+    return [_actor(order, place) for place in places]
+
+
+def _actor(order: Order, place: "PlacementGroupSchedulingStrategy | str") -> Actor:
     import ray
 
     wanted = order.resources
@@ -138,6 +164,7 @@ def actor_of(order: Order) -> Actor:
         max_restarts=0,
         max_concurrency=4,  # `read` and `stop` beside each other
         runtime_env=dict(order.runtime_env) or None,
+        scheduling_strategy=place,
     )
     return Actor(cast("ActorHandle[NodeTrainer]", kind.remote()))
 

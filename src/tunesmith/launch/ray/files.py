@@ -60,6 +60,7 @@ class FetchedFiles(NodeFiles):
     files: JobFiles
     roots: tuple[Path, Path]  # the node's directory, and the worker's data directory
     held: IO[bytes]  # a lock: the directory is in use
+    leads: bool  # rank 0 is here, whose progress it is
     _published: float = 0.0
 
     def handed_on(self, lines: bytes) -> bytes:
@@ -68,7 +69,7 @@ class FetchedFiles(NodeFiles):
 
     def keep_progress(self, *, last: bool) -> None:
         """Puts the newest progress into the bucket, at most twice a second."""
-        if last or time.monotonic() - self._published > PUBLISH_SECONDS:
+        if self.leads and (last or time.monotonic() - self._published > PUBLISH_SECONDS):
             self.folders.publish_progress(self.files.output)
             self._published = time.monotonic()
 
@@ -114,17 +115,27 @@ def _shared(order: NodeOrder) -> NodeFiles:
             f"it does not see the job's files in {order.data_dir}. Give all nodes the worker's data directory at that"
             " path (a shared file system), or set storage to a bucket and ray_node_dir to a directory of the nodes."
         )
-    spec = order.spec_path.with_suffix(".node.json")
+    mark = f"node-{order.number}" if order.number else "node"
+    spec = order.spec_path.with_suffix(f".{mark}.json")
     write_atomically(spec, _changed(order, {}).encode())
     stem = order.spec_path.name.removesuffix(".spec.json")
-    events, words = spec.with_name(f"{stem}.node-events.jsonl"), spec.with_name(f"{stem}.node.log")
+    events, words = spec.with_name(f"{stem}.{mark}-events.jsonl"), spec.with_name(f"{stem}.{mark}.log")
+    _remove_of_lost(spec.parent, stem)
     return NodeFiles(spec, order.lock, events, words)
+
+
+def _remove_of_lost(folder: Path, stem: str) -> None:
+    """Removes what nodes of earlier attempts left that were lost."""
+    for left in folder.glob("*.node*"):
+        if not left.name.startswith(f"{stem}."):
+            left.unlink(missing_ok=True)
 
 
 def _fetched(order: NodeOrder, given: Bucket) -> NodeFiles:
     root, bucket = given.node_dir, open_bucket(given.url, given.endpoint)
     spec: JsonObject = json.loads(order.spec)
-    files = JobFiles(root / "jobs", str(spec["job_id"]))
+    leads = order.number == 0
+    files = JobFiles(root / ("jobs" if leads else f"jobs-{order.number}"), str(spec["job_id"]))
     make_directories(files.directory)
     held = _hold(files)
     _remove_abandoned(files)
@@ -133,7 +144,8 @@ def _fetched(order: NodeOrder, given: Bucket) -> NodeFiles:
     make_directories(files.output)
     for name, one in order.inputs.items():
         paths[name] = str(_input(one, root, files, folders))
-    folders.fetch_progress(files.output)
+    if leads:  # the others have it from rank 0
+        folders.fetch_progress(files.output)
     attempt = int(cast(int, spec["attempt"]))
     write_atomically(files.spec(attempt), _changed(order, paths).encode())
     return FetchedFiles(
@@ -145,6 +157,7 @@ def _fetched(order: NodeOrder, given: Bucket) -> NodeFiles:
         files=files,
         roots=(root, order.data_dir),
         held=held,
+        leads=leads,
     )
 
 

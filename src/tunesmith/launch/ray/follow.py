@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 from typing import TextIO
@@ -14,9 +14,11 @@ from typing import TextIO
 from tunesmith.errors import TunesmithError
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.launch.child import STOP_SECONDS
-from tunesmith.launch.ray.cluster import Actor, Late, Lost, NoCluster, actor_of, connect, disconnect, totals
+from tunesmith.launch.ranks import Team
+from tunesmith.launch.ray.cluster import Actor, NoCluster, actors_of, connect, disconnect, totals
 from tunesmith.launch.ray.files import patiently
-from tunesmith.launch.ray.order import MEMORY, OUTSIDE, NodeOrder, Order, Part
+from tunesmith.launch.ray.order import NodeOrder, Order, Part
+from tunesmith.launch.ray.relay import Lost, Node, Relay
 from tunesmith.launch.ray.transfer import put_inputs
 from tunesmith.settings import Resources
 from tunesmith.store.storage.bucket import open_bucket
@@ -24,7 +26,6 @@ from tunesmith.store.storage.model_folders import BucketFolders
 from tunesmith.train.protocol.events import SETUP, EventWriter, Interrupted, Log
 
 STOPPED = 143
-KILLED = -9
 AGAIN_SECONDS = 1.0  # between two tries to reach the cluster
 QUIET_SECONDS = 10.0  # a job waits so long for a node before its owner hears of it
 READ_SECONDS = 0.1
@@ -52,7 +53,7 @@ def follow(order: Order, stdout: TextIO, stop: Event, connected: Callable[[], No
         following.emit(Interrupted(SETUP, str(error)))
         return STOPPED
     finally:
-        disconnect(following.actor)
+        disconnect(following.actors)
 
 
 @dataclass(slots=True)
@@ -61,17 +62,17 @@ class _Following:
     stdout: TextIO
     stop: Event
     emit: EventWriter = field(init=False)
-    actor: Actor | None = None
+    actors: list[Actor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.emit = EventWriter(self.stdout)
 
     def run(self, connected: Callable[[], None]) -> int:
-        text = self._node_order().to_json()
+        order = self._node_order()
         self._connect(connected)
-        self.actor = actor_of(self.order)
-        self._place(self.actor, text)
-        return self._relay(self.actor)
+        self.actors = actors_of(self.order)
+        self._place(order)
+        return self._relay()
 
     def _connect(self, connected: Callable[[], None]) -> None:
         """Waits for the cluster, however long that takes: the job is not to blame."""
@@ -92,44 +93,39 @@ class _Following:
         if told:
             self.emit(Log("info", f"The Ray cluster at {self.order.address} answers"))
 
-    def _place(self, actor: Actor, text: str) -> None:
-        """Waits until a node has started the trainer."""
-        started, since, told = actor.begin(text), time.monotonic(), False
-        while not started(READ_SECONDS):
+    def _place(self, order: NodeOrder) -> None:
+        """Waits until every node has started its trainers."""
+        first, *others = self.actors
+        waiting = _Waiting(self.order.resources, self.emit)
+        if others:
+            order = replace(order, team=self._team(first, waiting))
+        started = [actor.begin(text) for actor, text in zip(self.actors, _of_each(order), strict=True)]
+        while started:
+            started = [one for one in started if not one(READ_SECONDS)]
             self._pause(0)
-            if not told and time.monotonic() - since > QUIET_SECONDS:
-                told = True
-                self.emit(Log("info", waiting_for(self.order.resources)))
+            waiting.tell()
         os.utime(self.order.spec)  # the time that the job trains is counted from here
 
-    def _relay(self, actor: Actor) -> int:
-        """Hands on what the node has until the trainer has ended; its status."""
-        writer = _Writer(self.order, self.stdout)
-        heard, asked = time.monotonic(), False
-        while True:
-            try:
-                part = actor.read(writer.events, writer.log)
-            except Late:
-                self._pause(0)
-                if time.monotonic() - heard > self.order.silence + SETTLE_SECONDS:
-                    raise Lost(OUTSIDE, "The node of the trainer has not answered for long") from None
-                continue
-            heard = time.monotonic()
-            writer.write(part)
-            if part.is_last():
-                return self._ended(part)
-            if self.stop.is_set() and not asked:
-                asked = True
-                actor.stop()
-            if not part.events and not part.log:
-                time.sleep(READ_SECONDS)
+    def _team(self, first: Actor, waiting: "_Waiting") -> Team:
+        """The nodes of the job, once they are there."""
+        ask = first.meeting(READ_SECONDS)
+        while (found := ask()) is None:
+            self._pause(0)
+            waiting.tell()
+        return Team(len(self.actors), 0, *found)
 
-    def _ended(self, part: Part) -> int:
-        status = part.status or 0
-        if status == KILLED:
-            if part.out_of_memory:
-                raise Lost(MEMORY, "The node ran out of memory, and the trainer was killed")
-            raise Lost(OUTSIDE, "The trainer was killed by signal 9 from outside")
+    def _relay(self) -> int:
+        """Hands on what the nodes have until the trainer has ended; its status."""
+        writer = _Writer(self.order, self.stdout)
+        nodes = [Node(actor, self.order.silence + SETTLE_SECONDS) for actor in self.actors]
+        relay = Relay(nodes, writer.write, writer.write_log)
+        while (status := relay.step()) is None:
+            if self.stop.is_set():
+                if relay.late:  # it does not hear of the end now; it ends by itself
+                    raise Stopped
+                relay.stop()
+            if not relay.moved:
+                time.sleep(READ_SECONDS)
         return status
 
     def _pause(self, seconds: float) -> None:
@@ -161,26 +157,48 @@ class _Following:
         )
 
 
+def _of_each(order: NodeOrder) -> list[str]:
+    """The order of each node."""
+    team = order.team
+    if team is None:
+        return [order.to_json()]
+    return [replace(order, team=replace(team, machine=number)).to_json() for number in range(team.machines)]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """Tells the job's owner once that it waits for nodes."""
+
+    wanted: Resources
+    emit: EventWriter
+    since: float = field(default_factory=time.monotonic)
+    told: bool = False
+
+    def tell(self) -> None:
+        if not self.told and time.monotonic() - self.since > QUIET_SECONDS:
+            self.told = True
+            self.emit(Log("info", waiting_for(self.wanted)))
+
+
 @dataclass(slots=True)
 class _Writer:
     """Writes what comes from the node, and fetches the models that it names before the worker hears of them."""
 
     order: Order
     stdout: TextIO
-    events: int = 0  # bytes so far
-    log: int = 0
     _rest: bytes = b""
 
     def write(self, part: Part) -> None:
-        self.events += len(part.events)
-        self.log += len(part.log)
-        sys.stderr.buffer.write(part.log)
-        sys.stderr.flush()
+        self.write_log(part)
         *lines, self._rest = (self._rest + part.events).split(b"\n")
         for line in lines:
             self._fetch(line)
             self.stdout.write(line.decode("utf-8", "replace") + "\n")
         self.stdout.flush()
+
+    def write_log(self, part: Part) -> None:
+        sys.stderr.buffer.write(part.log)
+        sys.stderr.flush()
 
     def _fetch(self, line: bytes) -> None:
         given = self.order.bucket
@@ -206,8 +224,11 @@ def no_cluster(address: str, *, refuses: bool) -> str:
 def waiting_for(wanted: Resources) -> str:
     """What the job waits for, and whether any node has as much."""
     parts = {"GPU": (wanted.gpus, "GPUs"), "CPU": (wanted.cpus, "processors"), "memory": (wanted.memory_gib, "GiB")}
-    said = ", ".join(f"{count:g} {word}" for count, word in parts.values() if count)
+    said = ", ".join(f"{count:g} {word}" for count, word in parts.values() if count) or "room"
     bytes_of = {"GPU": wanted.gpus, "CPU": wanted.cpus, "memory": wanted.memory_gib * 1024**3}
-    fits = any(all(node.get(name, 0) >= count for name, count in bytes_of.items()) for node in totals())
-    text = f"The job waits for a node of the Ray cluster with {said or 'room'}"
-    return text if fits else f"{text}; no node that is there now has as much"
+    fit = sum(all(node.get(name, 0) >= count for name, count in bytes_of.items()) for node in totals())
+    if wanted.nodes > 1:
+        text = f"The job waits for {wanted.nodes} nodes of the Ray cluster with {said} each"
+        return text if fit >= wanted.nodes else f"{text}; {fit} of those that are there now have as much"
+    text = f"The job waits for a node of the Ray cluster with {said}"
+    return text if fit else f"{text}; no node that is there now has as much"

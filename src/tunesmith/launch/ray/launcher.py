@@ -87,7 +87,7 @@ class RayLauncher:
             version=__version__,
             nice=start.nice,
             idle=start.idle,
-            ranks=int(resources.gpus) if resources.gpus >= 2 else settings.train_ranks,
+            ranks=resources.ranks_of_node(settings.train_ranks),
             resources=resources,
             runtime_env=dict(settings.ray_runtime_env),
             silence=settings.lease_seconds,

@@ -1,7 +1,8 @@
 """The actor: starts a trainer on its node, and keeps what that writes.
 
-It imports no Ray. Its calls come from several threads. The trainer ends with it, since it holds the trainer's stdin;
-and it ends the trainer when the worker has been silent for as long as a lease lasts: the job may be another's by then.
+It imports no Ray, but for its node's address. Its calls come from several threads. The trainer ends with it, since it
+holds the trainer's stdin; and it ends the trainer when the worker has been silent for as long as a lease lasts: the job
+may be another's by then.
 """
 
 import os
@@ -12,6 +13,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from tunesmith import __version__
 from tunesmith.errors import TunesmithError
@@ -87,6 +89,16 @@ class NodeTrainer:
     def node(self) -> str:
         """This node's name, for people."""
         return socket.gethostname()
+
+    def meeting(self) -> tuple[str, int]:
+        """Address and free port of this node, where ranks of several nodes meet."""
+        import ray.util
+
+        address_of_node = cast("Callable[[], str]", ray.util.get_node_ip_address)
+        address = address_of_node()
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as free:
+            free.bind((address, 0))
+            return address, int(free.getsockname()[1])
 
     def start(self, order_text: str) -> str | None:
         """Starts the trainer; why it cannot, as a sentence, where it cannot."""
@@ -173,7 +185,7 @@ class _Pump:
 
 
 def _launcher(order: NodeOrder) -> RanksLauncher:
-    return RanksLauncher(order.ranks, ChildLauncher(order.module))
+    return RanksLauncher(order.ranks, ChildLauncher(order.module), order.team)
 
 
 def _start(order: NodeOrder, files: NodeFiles) -> Start:

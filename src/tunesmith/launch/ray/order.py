@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import JsonValue, TypeAdapter
 
+from tunesmith.launch.ranks import Team
 from tunesmith.settings import Resources
 from tunesmith.system.atomic_write import write_atomically
 
@@ -37,7 +38,7 @@ class Order:
     version: str  # of Tunesmith
     nice: int
     idle: bool
-    ranks: int
+    ranks: int  # of each node
     resources: Resources
     runtime_env: dict[str, JsonValue]
     silence: float  # seconds without the worker after which a node ends the trainer: its lease is over then
@@ -75,6 +76,12 @@ class NodeOrder:
     data_dir: Path
     bucket: Bucket | None
     inputs: "dict[str, Input]"
+    team: Team | None = None  # where several nodes train the job
+
+    @property
+    def number(self) -> int:
+        """Which of the job's nodes this is, from 0, where rank 0 reports and writes."""
+        return 0 if self.team is None else self.team.machine
 
     def to_json(self) -> str:
         """As text.

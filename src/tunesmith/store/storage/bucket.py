@@ -73,7 +73,7 @@ class Bucket:
         import obstore
 
         size = path.stat().st_size
-        part = max(PART_BYTES, -(-size // MOST_PARTS))
+        part = _part_bytes(size)
         with self._telling():
             obstore.put(
                 self._store, key, path, use_multipart=size > part, chunk_size=part, max_concurrency=PARTS_AT_ONCE
@@ -83,13 +83,14 @@ class Bucket:
         """Store what is to be read of an open file, `size` bytes, as `put` does."""
         import obstore
 
+        part = _part_bytes(size)
         with self._telling():
             obstore.put(
                 self._store,
                 key,
                 file,
-                use_multipart=size > PART_BYTES,
-                chunk_size=PART_BYTES,
+                use_multipart=size > part,
+                chunk_size=part,
                 max_concurrency=PARTS_AT_ONCE,
             )
 
@@ -110,6 +111,19 @@ class Bucket:
             except FileNotFoundError:  # a missing bucket looks the same here; `require` tells them apart
                 return None
         return StoredObject(key, meta["size"], meta["last_modified"])
+
+    def content(self, key: str) -> bytes | None:
+        """Return all of a small object, in one request; None if nothing is there.
+
+        So it is whole, though another process puts it again at this moment with another size.
+        """
+        import obstore
+
+        with self._telling():
+            try:
+                return bytes(obstore.get(self._store, key).bytes())
+            except FileNotFoundError:
+                return None
 
     def read(self, key: str, start: int, end: int) -> Iterator[bytes]:
         """Yield the bytes of an object from `start` to before `end`.
@@ -215,6 +229,10 @@ def open_bucket(url: str, endpoint: str | None = None) -> Bucket:
     except (BaseError, ValueError) as error:
         raise InvalidRequest(f"Setting storage: {url} cannot be used ({_first_words(error)}).") from error
     return Bucket(url, made)
+
+
+def _part_bytes(size: int) -> int:
+    return max(PART_BYTES, -(-size // MOST_PARTS))
 
 
 def _client(endpoint: str | None) -> "ClientConfig":

@@ -1,6 +1,7 @@
 """A model written for other programs, from its own page."""
 
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import cast, get_args
 from urllib.parse import quote
 
@@ -12,7 +13,9 @@ from starlette.routing import Route
 from tunesmith.api.exports.archive import Archive
 from tunesmith.api.exports.order import Order
 from tunesmith.api.exports.service import Exports
+from tunesmith.api.exports.shelf import ExportFile
 from tunesmith.api.exports.state import State
+from tunesmith.api.stored_content import streamed
 from tunesmith.errors import InvalidRequest, PermissionDenied, TunesmithError
 from tunesmith.export.kinds import WIDTHS, WITH_WIDTH, Kind, Width, folder_name, kinds_of
 from tunesmith.models.adapters import read_manifest
@@ -53,8 +56,9 @@ class Offer:
 def offer_of(request: Request, model: str, *, adapter: bool) -> Offer:
     """What can be written of a model, and what is; for a thread."""
     service, commands = _service(request), exports(model, adapter=adapter)
+    states = service.states(model)
     lines = [
-        Line(command, kind, WIDTHS if kind in WITH_WIDTH else (), service.state(model, kind))
+        Line(command, kind, WIDTHS if kind in WITH_WIDTH else (), states.get(kind))
         for command, kind in zip(commands, kinds_of(adapter=adapter), strict=True)
     ]
     other = service.running()
@@ -89,15 +93,26 @@ async def download(request: Request) -> Response:
     """A GGUF file as it is, any other export as a tar file."""
     visit, query = await signed_in(request), request.query_params
     row, kind = await _row(visit, query.get("name", "")), _kind(query.get("kind", ""))
-    folder = await run_in_threadpool(_service(request).folder, row.name, kind)
+    files = await run_in_threadpool(_service(request).files, row.name, kind)
     plain = folder_name(row.name, kind)
     if kind == "gguf":
-        file = next(path for path in folder.iterdir() if path.suffix == ".gguf")
-        return FileResponse(file, filename=f"{plain.removesuffix('-gguf')}.gguf")
-    archive = Archive(folder, plain)
-    length = str(await run_in_threadpool(lambda: archive.size))
-    headers = {"content-disposition": f'attachment; filename="{plain}.tar"', "content-length": length}
+        file = next(one for one in files if one.name.endswith(".gguf"))
+        return _sent_file(request, file, f"{plain.removesuffix('-gguf')}.gguf")
+    archive = Archive(files, plain)
+    headers = {"content-disposition": f'attachment; filename="{plain}.tar"', "content-length": str(archive.size)}
     return StreamingResponse(archive.blocks(), media_type="application/x-tar", headers=headers)
+
+
+def _sent_file(request: Request, file: ExportFile, name: str) -> Response:
+    """One file, or the range of it that was asked for."""
+    if file.path is not None:
+        return FileResponse(file.path, filename=name)
+    headers = {
+        "content-disposition": f'attachment; filename="{name}"',
+        "etag": f'"{file.size}-{int(file.modified)}"',
+        "last-modified": formatdate(file.modified, usegmt=True),
+    }
+    return streamed(request.headers, file.size, file.read, headers)
 
 
 async def _sent(request: Request) -> tuple[Visit, ModelRow, Kind, str]:
