@@ -19,6 +19,7 @@ from tunesmith.settings import Settings
 Stored: TypeAlias = Literal["float32", "float16", "bfloat16"]
 STORED_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
+QUANTISED_BYTES = {"int8": 17 / 16, "int4": 37 / 64}  # of a weight in blocks of `kernels.blocks`, scales included
 STORED: dict[str, Stored] = {"F16": "float16", "BF16": "bfloat16"}
 
 
