@@ -25,6 +25,7 @@ from tunesmith.families.config_file import read_text_config
 from tunesmith.models.adapters import MANIFEST_FILE, read_manifest
 from tunesmith.models.base_check import check_base, check_config, relative_place, unusable
 from tunesmith.models.gguf import convert
+from tunesmith.models.gguf.writer import bytes_in_float32
 from tunesmith.models.hub import (
     CHECKING,
     CONVERTING,
@@ -155,7 +156,7 @@ def fingerprint(directory: Path) -> str:
     for name in ("config.json", "tokenizer.json"):
         digest.update((directory / name).read_bytes())
     for weights in sorted(directory.glob("*.safetensors")):
-        digest.update(f"{weights.name}:{weights.stat().st_size}".encode())
+        digest.update(f"{weights.name}:{bytes_in_float32(weights)}".encode())
     if (directory / MANIFEST_FILE).is_file():  # tuned weights, which differ between checkpoints in nothing else
         digest.update(read_manifest(directory).sha256.encode())
     return digest.hexdigest()[:16]

@@ -12,6 +12,7 @@ from tunesmith.families.config_file import read_text_config
 from tunesmith.families.lora_layers import OTHER_PARTS, PACKED, SCALES, lora_share, percent
 from tunesmith.families.table import STAND_INS, Use, family_gap
 from tunesmith.models.directory import is_present, materialise, present_directory
+from tunesmith.models.mapped import is_wide_vector
 from tunesmith.models.registry import BaseModel, GgufFile, HubRepository, LocalDirectory, PackagedGguf, place_of
 from tunesmith.settings import Settings
 
@@ -52,8 +53,8 @@ def base_facts(base: BaseModel, settings: Settings) -> BaseFacts:
 def count_parameters(directory: Path) -> Counter[str]:
     """Parameters by their number format, as the headers of the weight files say."""
     counts: Counter[str] = Counter()
-    for name, dtype, values in _tensors(directory):
-        counts[_format(name, dtype)] += values
+    for tensor in _tensors(directory):
+        counts[_format(tensor.name, tensor.dtype)] += tensor.values
     return counts
 
 
@@ -62,15 +63,20 @@ def count_text_parameters(directory: Path) -> int:
 
     What a base has for images or sound is not trained.
     """
-    return sum(values for name, _, values in _tensors(directory) if not OTHER_PARTS.search(name))
+    return sum(tensor.values for tensor in _tensors(directory) if not OTHER_PARTS.search(tensor.name))
 
 
 def stored_width(directory: Path) -> Stored:
-    """The format of all weights of the text model.
+    """The format of all matrices of the text model.
 
-    float32 unless all are in the same one of 16 bits.
+    float32 unless all are in the same one of 16 bits. Norms and biases may be in float32 beside them, as they are in
+    what was converted from GGUF: `models.weights` loads them so.
     """
-    formats = {dtype for name, dtype, _ in _tensors(directory) if not OTHER_PARTS.search(name)}
+    formats = {
+        tensor.dtype
+        for tensor in _tensors(directory)
+        if not OTHER_PARTS.search(tensor.name) and not is_wide_vector(tensor.name, tensor.dtype, len(tensor.shape))
+    }
     return STORED.get(formats.pop(), "float32") if len(formats) == 1 else "float32"
 
 
@@ -84,14 +90,27 @@ def compiled_width(directory: Path, use: Use) -> Stored:
     return stored_width(directory) if compiled else "float32"
 
 
-def _tensors(directory: Path) -> Iterator[tuple[str, str, int]]:
-    """The name, the number format and the values of each tensor."""
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    name: str
+    dtype: str
+    shape: Sequence[int]
+
+    @property
+    def values(self) -> int:
+        """Those that it stands for: packed ones are two in a byte, and their scales are none."""
+        if self.name.endswith(SCALES):
+            return 0
+        return prod(self.shape) * (2 if self.name.endswith(PACKED) else 1)
+
+
+def _tensors(directory: Path) -> Iterator[_Tensor]:
     for file in sorted(directory.glob("*.safetensors")):
         with file.open("rb") as handle:
             header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
         for name, tensor in header.items():
             if name != "__metadata__":
-                yield name, str(tensor["dtype"]), _values(name, tensor["shape"])
+                yield _Tensor(name, str(tensor["dtype"]), tensor["shape"])
 
 
 def _counted(directory: Path, source: str) -> BaseFacts:
@@ -104,10 +123,3 @@ def _counted(directory: Path, source: str) -> BaseFacts:
 
 def _format(name: str, dtype: str) -> str:
     return "MXFP4" if name.endswith(PACKED) else dtype
-
-
-def _values(name: str, shape: Sequence[int]) -> int:
-    """The values that a tensor stands for: packed ones are two in a byte, and their scales are none."""
-    if name.endswith(SCALES):
-        return 0
-    return prod(shape) * (2 if name.endswith(PACKED) else 1)

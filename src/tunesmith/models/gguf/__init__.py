@@ -1,4 +1,6 @@
-"""Converts a GGUF file to a Hugging Face directory with dequantised weights.
+"""Converts a GGUF file to a Hugging Face directory.
+
+Numbers of 16 and 32 bits stay what they are, quantised ones become float32.
 
 It does not use transformers' GGUF loader, which drops the digit pre-tokenizer of SmolLM2 (numbers would get other ids
 than the model was trained on) and returns a model that cannot be saved. Any quantisation is read that the gguf library
@@ -65,7 +67,7 @@ def _unasked(size: int) -> None:
 
 
 def convert(gguf_file: Path, directory: Path, planned: Callable[[int], None] = _unasked) -> None:
-    """Writes the model into `directory`, in Hugging Face's layout and float32.
+    """Writes the model into `directory`, in Hugging Face's layout: exactly, in 16 bits what the file has so.
 
     `planned` is told how many bytes its weights will take. Each is read and written by itself, so the memory that this
     takes does not grow with the model. Raises InvalidRequest for a file that is damaged or of another kind.

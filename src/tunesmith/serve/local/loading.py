@@ -55,14 +55,14 @@ def _by_transformers(base_dir: Path, settings: Settings) -> tuple[Runner, Width]
     """Of a base whose files leave something to its family, or whose family is not compiled."""
     from tunesmith.families.panels import DTYPES
     from tunesmith.models.facts import compiled_width
-    from tunesmith.models.weights import load_model
+    from tunesmith.models.weights import load_as_stored
     from tunesmith.serve.local.torch_weights import supports, weights_of
     from tunesmith.serve.local.transformers_runner import TransformersRunner
 
     kind = DTYPES[compiled_width(base_dir, "serving")]
-    model = load_model(base_dir, kind)
+    model = load_as_stored(base_dir, kind)
     if supports(model):
-        return _compiled(weights_of(model), lambda: weights_of(load_model(base_dir, kind)), base_dir, settings)
+        return _compiled(weights_of(model), lambda: weights_of(load_as_stored(base_dir, kind)), base_dir, settings)
     _refuse_fp16(settings.serve_weights, False, "is of a family that is only served in float32")
     return TransformersRunner(model.float()), "float32"
 
