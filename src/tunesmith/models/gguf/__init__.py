@@ -21,6 +21,7 @@ from tunesmith.families.support import unsupported
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.base_check import unusable
 from tunesmith.models.gguf.architectures import ARCHITECTURES, Architecture
+from tunesmith.models.gguf.block_index import Places, places_of
 from tunesmith.models.gguf.config import config
 from tunesmith.models.gguf.gguf_model import GgufModel
 from tunesmith.models.gguf.metadata import open_gguf
@@ -74,6 +75,12 @@ def convert(gguf_file: Path, directory: Path, planned: Callable[[int], None] = _
     """
     with _explaining(gguf_file):
         _convert(gguf_file, directory, planned)
+
+
+def find_blocks(gguf_file: Path) -> Places:
+    """Where the quantised matrices are that can be served as they are."""
+    with _explaining(gguf_file):
+        return places_of(weights_of(*_open(gguf_file)))
 
 
 @contextmanager
