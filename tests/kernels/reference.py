@@ -13,7 +13,7 @@ import numpy
 from numpy.typing import NDArray
 
 from tunesmith.kernels.records import new_counters
-from tunesmith.kernels.vectors import HAS_HALF, LANES, Number
+from tunesmith.kernels.vectors import HAS_HALF, LANES, QUANTISED, Number
 
 Floats: TypeAlias = NDArray[Any]  # float64, float32, float16 or, for places and counts, int64
 Pairs: TypeAlias = Sequence[tuple[Floats, Floats]]
@@ -62,7 +62,7 @@ class Record:
         for name, value in fields.items():
             if isinstance(value, numpy.ndarray):
                 assert value.flags.c_contiguous
-                assert value.dtype in (numpy.float32, numpy.float16, numpy.uint16, numpy.int64)
+                assert value.dtype in (numpy.float32, numpy.float16, numpy.uint16, numpy.uint8, numpy.int64)
                 self.arrays[name] = value
                 self.rows[name] = value.ctypes.data
             else:
@@ -103,7 +103,8 @@ def wide(array: Floats) -> Floats:
     return array.astype(numpy.float64)
 
 
-KINDS = [kind for kind in Number if kind != Number.FLOAT16 or HAS_HALF]  # that this processor reads
+KINDS = [kind for kind in Number if kind < QUANTISED and (kind != Number.FLOAT16 or HAS_HALF)]
+"""Formats of single numbers that this processor reads; `tests.kernels.blocks` has the others."""
 
 
 def stored(array: Floats, kind: int) -> Floats:

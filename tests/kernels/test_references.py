@@ -9,6 +9,7 @@ import numpy
 import pytest
 from numba.core.dispatcher import Dispatcher
 from tests.kernels.cases import (
+    block_cases,
     elementwise_cases,
     frozen_cases,
     serving_cases,
@@ -22,6 +23,7 @@ from tunesmith import kernels
 from tunesmith.kernels.vectors import LANES
 
 CASE_FILES = (
+    block_cases,
     elementwise_cases,
     frozen_cases,
     serving_cases,
@@ -36,6 +38,7 @@ PLACE = "where something is in memory; a wrong one is seen in all cases of atten
 HELPERS = {  # compute no numbers
     "elementwise.floats": VIEW,
     "elementwise.table": VIEW,
+    "widths.panel_bytes": "how long a panel is; every case of a matrix reads by it",
     "widths.number_bytes": "how long a number is; every case of a matrix in 16 bits reads by it",
     "pieces.piece_panels": "how work is divided; steps on 1 to 3 threads give the same bits",
     "thread_pool.barrier": THREADS,
@@ -134,6 +137,8 @@ def test_entries_take_arrays_and_no_addresses() -> None:
     """What Python calls; of its arguments only the numbers of threads are integers."""
     entries = {name: kernel for name, kernel in dispatchers().items() if kernel.stats.cache_path}
     assert set(entries) == {
+        "rounding.read_panels",
+        "rounding.round_panels",
         "serving.packing.pack_squares",
         "serving.step.serving_step",
         "training.step.training_step",

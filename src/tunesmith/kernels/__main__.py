@@ -17,20 +17,30 @@ from tunesmith.kernels.training.step_args import LORA_PART, TRAIN_LAYER, TRAIN_M
 
 
 def compile_serving() -> None:
-    """Packs no panels, and runs a step of a model without layers over no tokens."""
+    """Packs and rounds no panels, and runs a step of a model without layers over no tokens."""
     from tunesmith.kernels.serving.packing import PACK_ARGS, pack_squares
     from tunesmith.kernels.serving.step import serving_step
 
     pack_squares(numpy.zeros(1, PACK_ARGS))
+    _compile_rounding()
     serving_step(0, 1, _empty(STEP_ARGS), numpy.zeros(1, LAYER), numpy.zeros(1, MATRIX))
 
 
 def compile_training() -> None:
-    """Runs a forward pass of a model without layers, over no tokens."""
+    """Rounds no panels, and runs a forward pass of a model without layers over no tokens."""
     from tunesmith.kernels.training.step import training_step
+
+    _compile_rounding()
 
     layers, matrices, parts = (numpy.zeros(1, kind) for kind in (TRAIN_LAYER, TRAIN_MATRIX, LORA_PART))
     training_step(0, 1, _empty(TRAIN_STEP_ARGS), layers, matrices, parts)
+
+
+def _compile_rounding() -> None:
+    from tunesmith.kernels.rounding import ROUND_ARGS, read_panels, round_panels
+
+    round_panels(numpy.zeros(1, ROUND_ARGS))
+    read_panels(numpy.zeros(1, ROUND_ARGS))
 
 
 def _empty(kind: "numpy.dtype[numpy.void]") -> Records:

@@ -23,7 +23,7 @@ MANY_ROWS = 12
 STRIDED_COUNTS = (1, 2, 4, MAX_TILE_ROWS)  # rows of a strided block: each takes a second of compiling
 
 
-def _tile_panels(rows: int) -> int:
+def tile_panels(rows: int) -> int:
     """How many panels a tile has.
 
     With few rows a single panel would leave the adders waiting for each other; with many, more do not fit into
@@ -39,7 +39,7 @@ def _rows(count: int, *, strided: bool, narrow: bool) -> Rows:
 
     With `narrow` the panels may be of 16 bits.
     """
-    most = _tile_panels(count)
+    most = tile_panels(count)
     four, half_four, bfloat_four = _formats(count, 4, strided=strided, narrow=narrow) if most == 4 else _UNUSED
     two, half_two, bfloat_two = _formats(count, 2, strided=strided, narrow=narrow) if most >= 2 else _UNUSED
     one, half_one, bfloat_one = _formats(count, 1, strided=strided, narrow=narrow)
@@ -95,8 +95,8 @@ def _formats(rows: int, panels: int, *, strided: bool, narrow: bool) -> tuple[Ti
 
 
 _UNUSED = _formats(1, 1, strided=False, narrow=False)
-TILE_PANELS = _tile_panels(MAX_TILE_ROWS)  # panels that a product with many rows reads at once
-_PANELS_BY_ROWS = tuple(_tile_panels(min(count, MAX_TILE_ROWS)) for count in range(9))
+TILE_PANELS = tile_panels(MAX_TILE_ROWS)  # panels that a product with many rows reads at once
+_PANELS_BY_ROWS = tuple(tile_panels(min(count, MAX_TILE_ROWS)) for count in range(9))
 _Product: TypeAlias = Callable[[int, int, int, int, int, int, int, int, int, int, int, int, int, int], None]
 
 

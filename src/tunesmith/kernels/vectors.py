@@ -19,6 +19,8 @@ from numba.extending import intrinsic
 if TYPE_CHECKING:
     NumbaObject: TypeAlias = Any  # Numba's own objects, which are untyped
     Values: TypeAlias = Sequence[ir.Value]
+    Emit: TypeAlias = Callable[[ir.Value, Values], None]
+    Walk: TypeAlias = Callable[[ir.IRBuilder, Values, ir.Value, ir.Value | None, Emit], None]
 
 LANES = 16  # numbers of a vector, and of a row of a panel
 FLOAT_BYTES = 4
@@ -30,12 +32,18 @@ TileFunction: TypeAlias = Callable[[int, int, int, int, int, int, int, int, int,
 class Number(IntEnum):
     """The formats of a frozen matrix's numbers.
 
-    Those of 16 bits become float32 without rounding.
+    Those of 16 bits become float32 without rounding, and so do quantised ones: what they stand for is a float32.
     """
 
     FLOAT32 = 0
     FLOAT16 = 1
     BFLOAT16 = 2  # the first half of a float32
+    INT8 = 3  # this and the next: blocks, as `blocks` lays them out
+    INT4 = 4
+    INT6 = 5
+
+
+QUANTISED = Number.INT8  # this and what follows
 
 
 _I64, _I32, _I16, _BYTE = ir.IntType(64), ir.IntType(32), ir.IntType(16), ir.IntType(8)
@@ -65,12 +73,18 @@ def readable(number: Number) -> Number:
 
 
 def tile(rows: int, panels: int, number: Number = Number.FLOAT32, *, strided: bool = False) -> TileFunction:
+    """The product of `rows` rows with `panels` panels of numbers that are stored one by one, for compiled code."""
+    return product_tile(rows, panels, stored_numbers(readable(number)), strided=strided)
+
+
+def product_tile(rows: int, panels: int, walk: "Walk", *, strided: bool = False) -> TileFunction:
     """The product of `rows` rows with `panels` panels, for compiled code.
 
     Called with (x, x_stride, x_step, w, panel_stride, w_step, length, out, out_stride, addend, addend_stride):
     addresses, and distances in bytes: from row to row, from panel to panel, and from one term of a sum to the next. The
-    steps are used with `strided` only; without it x's rows are contiguous and `w` holds panels [length, 16] of numbers
-    in the format `number`. `addend` 0: nothing is added.
+    steps are used with `strided` only; without it x's rows are contiguous and `w` holds panels [length, 16]. `addend`
+    0: nothing is added. `walk` builds the loop over the weights: it gets the panels' addresses, `length`, `w_step`
+    (None where it is not used) and what to call with each input's place and the panels' weights of it, in order.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -91,7 +105,7 @@ def tile(rows: int, panels: int, number: Number = Number.FLOAT32, *, strided: bo
         def make(
             context: "NumbaObject", builder: ir.IRBuilder, signature: "NumbaObject", arguments: "Values"
         ) -> ir.Value:
-            _tile(builder, arguments, rows, panels, readable(number), strided=strided)
+            _tile(builder, arguments, rows, panels, walk, strided=strided)
             return context.get_dummy_value()
 
         return types.void(*[types.intp] * 11), make
@@ -99,32 +113,24 @@ def tile(rows: int, panels: int, number: Number = Number.FLOAT32, *, strided: bo
     return cast(TileFunction, product)
 
 
-def _tile(builder: ir.IRBuilder, arguments: "Values", rows: int, panels: int, number: Number, *, strided: bool) -> None:
+def _tile(builder: ir.IRBuilder, arguments: "Values", rows: int, panels: int, walk: "Walk", *, strided: bool) -> None:
     x, x_stride, x_step, w, panel_stride, w_step, length, out, out_stride, addend, addend_stride = arguments
-    size = _BYTES[number]
     if not strided:
-        x_step, w_step = ir.Constant(_I64, FLOAT_BYTES), ir.Constant(_I64, LANES * size)
-    ahead = builder.mul(w_step, ir.Constant(_I64, PREFETCH_BYTES // (LANES * size)))
+        x_step = ir.Constant(_I64, FLOAT_BYTES)
     zero = ir.Constant(_VECTOR, [0.0] * LANES)
     sums = [[cgutils.alloca_once_value(builder, zero) for _ in range(panels)] for _ in range(rows)]
     x_rows = [at_row(builder, x, x_stride, row, _BYTE) for row in range(rows)]
-    w_panels = [at_row(builder, w, panel_stride, panel, _BYTE) for panel in range(panels)]
-    multiply_add = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), f"llvm.fmuladd.v{LANES}f32"
-    )
-    with cgutils.for_range(builder, length, intp=_I64) as loop:
-        x_offset, w_offset = builder.mul(loop.index, x_step), builder.mul(loop.index, w_step)
-        weights = []
-        for panel in w_panels:
-            address = builder.gep(panel, [w_offset])
-            _prefetch(builder, builder.gep(address, [ahead]))
-            weights.append(_load(builder, address, number))
+
+    def add(place: ir.Value, weights: "Values") -> None:
+        offset = builder.mul(place, x_step)
         for row, x_row in enumerate(x_rows):
-            place = builder.bitcast(builder.gep(x_row, [x_offset]), _F32.as_pointer())
-            factor = _broadcast(builder, builder.load(place, align=4))
-            for panel, weight in enumerate(weights):
-                place = sums[row][panel]
-                builder.store(builder.call(multiply_add, [weight, factor, builder.load(place)]), place)
+            number = builder.load(builder.bitcast(builder.gep(x_row, [offset]), _F32.as_pointer()), align=4)
+            factor = _broadcast(builder, number)
+            for total, weight in zip(sums[row], weights, strict=True):
+                builder.store(multiply_add(builder, weight, factor, builder.load(total)), total)
+
+    w_panels = [at_row(builder, w, panel_stride, panel, _BYTE) for panel in range(panels)]
+    walk(builder, w_panels, length, w_step if strided else None, add)
     places = [(row, panel) for row in range(rows) for panel in range(panels)]
     with builder.if_then(builder.icmp_signed("!=", addend, ir.Constant(_I64, 0))):
         for row, panel in places:
@@ -134,6 +140,32 @@ def _tile(builder: ir.IRBuilder, arguments: "Values", rows: int, panels: int, nu
     for row, panel in places:
         place = builder.bitcast(at_row(builder, out, out_stride, row, _F32, panel), _VECTOR.as_pointer())
         builder.store(builder.load(sums[row][panel]), place, align=4)
+
+
+def stored_numbers(number: Number) -> "Walk":
+    """What walks through panels of numbers that are stored one by one."""
+
+    def walk(builder: ir.IRBuilder, panels: "Values", length: ir.Value, w_step: ir.Value | None, emit: "Emit") -> None:
+        size = LANES * _BYTES[number]
+        step = ir.Constant(_I64, size) if w_step is None else w_step
+        ahead = builder.mul(step, ir.Constant(_I64, PREFETCH_BYTES // size))
+        with cgutils.for_range(builder, length, intp=_I64) as loop:
+            offset, weights = builder.mul(loop.index, step), []
+            for panel in panels:
+                address = builder.gep(panel, [offset])
+                prefetch_line(builder, builder.gep(address, [ahead]))
+                weights.append(_load(builder, address, number))
+            emit(loop.index, weights)
+
+    return walk
+
+
+def multiply_add(builder: ir.IRBuilder, one: ir.Value, other: ir.Value, addend: ir.Value) -> ir.Value:
+    """one * other + addend, rounded once where the processor can."""
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), f"llvm.fmuladd.v{LANES}f32"
+    )
+    return builder.call(function, [one, other, addend])
 
 
 def _load(builder: ir.IRBuilder, address: ir.Value, number: Number) -> ir.Value:
@@ -148,7 +180,8 @@ def _load(builder: ir.IRBuilder, address: ir.Value, number: Number) -> ir.Value:
     return loaded
 
 
-def _prefetch(builder: ir.IRBuilder, place: ir.Value) -> None:
+def prefetch_line(builder: ir.IRBuilder, place: ir.Value) -> None:
+    """Asks for the cache line at an address, which need not be valid."""
     function = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(ir.VoidType(), [_BYTE.as_pointer(), _I32, _I32, _I32]), "llvm.prefetch.p0"
     )
@@ -178,17 +211,30 @@ def transposer(number: Number) -> Callable[[int, int, int], None]:
     Called with (source, source_stride in bytes, target); the target is contiguous.
     """
 
+    def rows_of(builder: ir.IRBuilder, source: ir.Value, stride: ir.Value) -> "Values":
+        places = (at_row(builder, source, stride, row, _BYTE) for row in range(LANES))
+        return [_load(builder, place, readable(number)) for place in places]
+
+    return square_transposer(rows_of)
+
+
+def square_transposer(
+    rows_of: "Callable[[ir.IRBuilder, ir.Value, ir.Value], Values]",
+) -> Callable[[int, int, int], None]:
+    """Transposes 16 x 16 numbers into float32, contiguous at the third argument.
+
+    `rows_of` builds what loads them from the first two.
+    """
+
     @intrinsic  # type: ignore[untyped-decorator]
     def into_float32(
-        typing: "NumbaObject", source: "NumbaObject", source_stride: "NumbaObject", target: "NumbaObject"
+        typing: "NumbaObject", source: "NumbaObject", which: "NumbaObject", target: "NumbaObject"
     ) -> "NumbaObject":
         def make(
             context: "NumbaObject", builder: ir.IRBuilder, signature: "NumbaObject", arguments: "Values"
         ) -> ir.Value:
-            source, stride, target = arguments
-            places = (at_row(builder, source, stride, row, _BYTE) for row in range(LANES))
-            rows = [_load(builder, place, readable(number)) for place in places]
-            for index, row in enumerate(transposed(builder, rows)):
+            source, which, target = arguments
+            for index, row in enumerate(transposed(builder, [*rows_of(builder, source, which)])):
                 place = at_row(builder, target, ir.Constant(_I64, PANEL_ROW_BYTES), index, _BYTE)
                 builder.store(row, builder.bitcast(place, _VECTOR.as_pointer()), align=4)
             return context.get_dummy_value()
@@ -199,9 +245,14 @@ def transposer(number: Number) -> Callable[[int, int, int], None]:
 
 
 def widener(number: Number) -> Callable[[int, int, int], None]:
-    """Copies rows of 16 numbers of a format to float32.
+    """Copies rows of 16 numbers of a format, stored one by one, to float32."""
+    return panel_widener(stored_numbers(readable(number)))
 
-    Called with (source, target, rows), both contiguous.
+
+def panel_widener(walk: "Walk") -> Callable[[int, int, int], None]:
+    """Copies rows of 16 numbers to float32.
+
+    Called with (source, target, rows), both contiguous. `walk` as for `product_tile`.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -212,15 +263,13 @@ def widener(number: Number) -> Callable[[int, int, int], None]:
             context: "NumbaObject", builder: ir.IRBuilder, signature: "NumbaObject", arguments: "Values"
         ) -> ir.Value:
             source, target, rows = arguments
-            kind = readable(number)
-            ahead = ir.Constant(_I64, PREFETCH_BYTES)
             first, begin = (builder.inttoptr(place, _BYTE.as_pointer()) for place in (source, target))
-            with cgutils.for_range(builder, rows, intp=_I64) as loop:
-                here = builder.gep(first, [builder.mul(loop.index, ir.Constant(_I64, LANES * _BYTES[kind]))])
-                _prefetch(builder, builder.gep(here, [ahead]))
-                place = builder.gep(begin, [builder.mul(loop.index, ir.Constant(_I64, PANEL_ROW_BYTES))])
-                row = _load(builder, here, kind)
-                builder.store(row, builder.bitcast(place, _VECTOR.as_pointer()), align=4)
+
+            def keep(place: ir.Value, weights: "Values") -> None:
+                there = builder.gep(begin, [builder.mul(place, ir.Constant(_I64, PANEL_ROW_BYTES))])
+                builder.store(weights[0], builder.bitcast(there, _VECTOR.as_pointer()), align=4)
+
+            walk(builder, [first], rows, None, keep)
             return context.get_dummy_value()
 
         return types.void(*[types.intp] * 3), make
@@ -275,7 +324,7 @@ def _shuffled(builder: ir.IRBuilder, one: ir.Value, other: ir.Value, lanes: list
 @intrinsic  # type: ignore[untyped-decorator]
 def _prefetch_at(typing: "NumbaObject", address: "NumbaObject") -> "NumbaObject":
     def make(context: "NumbaObject", builder: ir.IRBuilder, signature: "NumbaObject", arguments: "Values") -> ir.Value:
-        _prefetch(builder, builder.inttoptr(arguments[0], _BYTE.as_pointer()))
+        prefetch_line(builder, builder.inttoptr(arguments[0], _BYTE.as_pointer()))
         return context.get_dummy_value()
 
     return types.void(types.intp), make

@@ -44,8 +44,7 @@ def transpose_panel_case(size: int) -> Pairs:
     for kind in KINDS:
         weight = stored(normal(numpy.random.default_rng(size), size * LANES, 3 * LANES), kind)
         panels, out = to_panels(weight), numpy.zeros((size * LANES, LANES), numpy.float32)
-        source = panels.ctypes.data + LANES * LANES * weight.itemsize
-        widths.transpose_panel(int(kind), source, panels.strides[0], size, out.ctypes.data)
+        widths.transpose_panel(int(kind), panels.ctypes.data, panels.strides[0], size, 1, out.ctypes.data)
         pairs.append((out, wide(weight[:, LANES : 2 * LANES])))
     return pairs
 
@@ -60,7 +59,7 @@ def read_numbers_case(size: int) -> Pairs:
     return pairs
 
 
-def _both_ways(lora: Lora) -> list[Floats]:
+def both_ways(lora: Lora) -> list[Floats]:
     """What a matrix gives forward and back, with its LoRA."""
     args, matrix, parts = lora.args, lora.matrix, records(*lora.parts)
     outputs, inputs = numpy.zeros_like(lora.grad), numpy.zeros_like(lora.x)
@@ -83,7 +82,7 @@ def frozen_product_case(size: int) -> Pairs:
             copy.matrix.set(kind=0, weight=to_panels(copy.weight))
             if back:
                 copy.matrix.set(back=to_panels(copy.weight.T))
-            for mine, theirs in zip(_both_ways(narrow), _both_ways(copy), strict=True):
+            for mine, theirs in zip(both_ways(narrow), both_ways(copy), strict=True):
                 assert numpy.array_equal(mine, theirs)
         x, weight, out = narrow.x, narrow.matrix["weight"], numpy.zeros_like(narrow.grad)
         panels, length, strides = len(weight), x.shape[1], (x.strides[0], out.strides[0])

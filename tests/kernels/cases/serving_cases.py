@@ -190,7 +190,7 @@ def linear_case(size: int) -> Pairs:
                 expected = linears.product(kind, bias) + add * out + (updates if index == 1 else 0)
                 target = out.ctypes.data, out.strides[0]
                 source = x.ctypes.data, x.strides[0]
-                linear.linear(args.one, counter(), 2, size, segments, index, matrix.one, *source, *target, add)
+                linear.linear(args.one, counter(), 2, size, segments, index, matrix.one, *source, *target, add, 0)
                 pairs.append((out, expected))
     return pairs
 
@@ -208,7 +208,7 @@ def gate_up_case(size: int) -> Pairs:
         matrix, columns = linears.matrix(kind, 1), linears.columns // 2
         stride = linears.x.strides[0]
         args.set(hidden_stride=stride, inner_panels=columns // LANES, gate_up=gates, activation=activation)
-        linear.gate_up(args.one, counter(), 2, segments, 1, matrix.one, linears.x.ctypes.data)
+        linear.gate_up(args.one, counter(), 2, segments, 1, matrix.one, linears.x.ctypes.data, 0)
         both = linears.product(kind, 1) + updates
         pairs.append((gates[:, :columns], formula(both[:, :columns]) * both[:, columns:]))
     return pairs

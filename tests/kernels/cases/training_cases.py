@@ -269,15 +269,17 @@ class Lora:
     firsts: tuple[int, int]
 
     @classmethod
-    def of(cls, rows: int, ranks: tuple[int, int], back: bool = True, kind: int = Number.FLOAT32) -> "Lora":
+    def of(
+        cls, rows: int, ranks: tuple[int, int], back: bool = True, kind: int = Number.FLOAT32, ins: int = 0
+    ) -> "Lora":
         """Widths are multiples of 16: models with others train by their own layers. `kind`: of the stored weight."""
-        random, ins = numpy.random.default_rng(rows), whole(rows)
+        random, ins = numpy.random.default_rng(rows), ins or whole(rows)
         a = normal(random, ranks[0], ins), normal(random, ranks[1], ins)
         b = normal(random, OUTS[0], ranks[0]), normal(random, OUTS[2], ranks[1])
         kept, firsts = stored(normal(random, sum(OUTS), ins), kind), (0, OUTS[0] + OUTS[1])
         weight = wide(kept).astype(numpy.float32)
         width = sum(map(whole, ranks))
-        args, matrix = _lora_args(random, rows, width, [*a, *b]), _lora_matrix(random, rows, width, kept)
+        args, matrix = _lora_args(random, rows, ins, width, [*a, *b]), _lora_matrix(random, rows, width, kept)
         matrix.set(kind=int(kind))
         if back:
             matrix.set(back=to_panels(kept.T))
@@ -328,7 +330,7 @@ class Lora:
         linear.repack(self.args.one, counter(), self.matrix.rows, records(*self.parts))
 
 
-def _lora_args(random: numpy.random.Generator, rows: int, width: int, numbers: list[Floats]) -> Record:
+def _lora_args(random: numpy.random.Generator, rows: int, ins: int, width: int, numbers: list[Floats]) -> Record:
     """With room behind the adapter's numbers: a product reads whole panels of the last row of b."""
     flat = numpy.concatenate([*(part.ravel() for part in numbers), numpy.zeros(2 * LANES, numpy.float32)])
     return Record(
@@ -341,7 +343,7 @@ def _lora_args(random: numpy.random.Generator, rows: int, width: int, numbers: l
         values=flat,
         grads=normal(random, len(flat)),
         grad_lora_hidden=numpy.zeros((rows, width), numpy.float32),
-        scratch=numpy.zeros(max(OUT_BLOCK * width, TILE_PANELS * LANES * max(sum(OUTS), whole(rows))), numpy.float32),
+        scratch=numpy.zeros(max(OUT_BLOCK * width, TILE_PANELS * LANES * max(sum(OUTS), ins)), numpy.float32),
     )
 
 

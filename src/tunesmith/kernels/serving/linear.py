@@ -7,6 +7,7 @@ from tunesmith.kernels.compiler import compiled, number
 from tunesmith.kernels.elementwise import floats, gelu_mul_in_place, silu_mul_in_place, table
 from tunesmith.kernels.multiply import multiply
 from tunesmith.kernels.pieces import add_bias, piece_panels
+from tunesmith.kernels.quantised import multiply_frozen
 from tunesmith.kernels.serving.step_args import (
     LORA_A,
     LORA_COLUMNS,
@@ -91,11 +92,13 @@ def linear(
     out: int,
     out_stride: int,
     add: int,
+    scratch: int,
 ) -> None:
     """out = source @ weight + bias (+ out if `add`) + the adapters' updates.
 
     Shapes: source [rows, matrix.length], out [rows, 16 * matrix.panels]; strides in bytes. `index` is the matrix's row
-    in an adapter's table, -1 where no adapter updates it. A piece of work is some panels of all rows.
+    in an adapter's table, -1 where no adapter updates it. A piece of work is some panels of all rows. `scratch`: memory
+    of this thread, as `multiply_frozen` takes it.
     """
     step = piece_panels(matrix.panels, threads)
     first = claim(counter) * step
@@ -109,20 +112,8 @@ def linear(
             addend = matrix.bias + column
         w = matrix.weight + first * matrix.panel_stride
         here = out + column
-        multiply(
-            matrix.kind,
-            rows,
-            source,
-            stride,
-            w,
-            matrix.panel_stride,
-            matrix.length,
-            last - first,
-            here,
-            out_stride,
-            addend,
-            addend_stride,
-        )
+        length, count, kind = matrix.length, last - first, matrix.kind
+        multiply_frozen(kind, rows, source, stride, w, length, count, here, out_stride, addend, addend_stride, scratch)
         if add and matrix.bias:
             add_bias(matrix.bias + column, (last - first) * LANES, rows, here, out_stride)
         if index >= 0:
@@ -132,12 +123,19 @@ def linear(
 
 @compiled
 def gate_up(
-    args: StepArgs, counter: int, threads: int, segments: NDArray[int64], index: int, matrix: Matrix, source: int
+    args: StepArgs,
+    counter: int,
+    threads: int,
+    segments: NDArray[int64],
+    index: int,
+    matrix: Matrix,
+    source: int,
+    scratch: int,
 ) -> None:
     """The left half of args.gate_up = activation(source @ gate) * (source @ up).
 
     Source [rows, hidden]. Biases and LoRA included. A piece of work is some panels of the gate projection and
-    the same ones of the up projection, for all rows.
+    the same ones of the up projection, for all rows. `scratch` as for `linear`.
     """
     stride = 2 * args.inner_panels * PANEL_ROW_BYTES
     step, none = piece_panels(args.inner_panels, threads), number(0)
@@ -149,20 +147,8 @@ def gate_up(
             column = first * PANEL_ROW_BYTES
             bias = matrix.bias + column if matrix.bias else 0
             w, out = matrix.weight + first * matrix.panel_stride, args.gate_up + column
-            multiply(
-                matrix.kind,
-                args.rows,
-                source,
-                args.hidden_stride,
-                w,
-                matrix.panel_stride,
-                matrix.length,
-                panels,
-                out,
-                stride,
-                bias,
-                none,
-            )
+            hidden, length, kind = args.hidden_stride, matrix.length, matrix.kind
+            multiply_frozen(kind, args.rows, source, hidden, w, length, panels, out, stride, bias, none, scratch)
             _add_lora(args, segments, index, first, first + panels, args.gate_up, stride)
         for row in range(args.rows):
             gate = args.gate_up + row * stride + begin * PANEL_ROW_BYTES

@@ -57,10 +57,10 @@ def _step(thread: int, threads: int, steps: Records, layers: Records, matrices: 
     args = steps[0]
     _embed(args, counter_of(args.counters, StepPhase.EMBED))
     barrier(args.pool, threads)
-    counters = counter_of(args.counters, number(STEP_PHASES))
+    counters, scratch = counter_of(args.counters, number(STEP_PHASES)), args.scratch + thread * args.scratch_bytes
     for index in range(args.layers):
-        _attention(args, counters, threads, args.scratch + thread * args.scratch_bytes, index, layers, matrices)
-        _mlp(args, counters, threads, index, layers, matrices)
+        _attention(args, counters, threads, scratch, index, layers, matrices)
+        _mlp(args, counters, threads, scratch, index, layers, matrices)
         counters = counter_of(counters, number(LAYER_PHASES))
     if args.logit_count:
         _final_norm(args, counter_of(args.counters, StepPhase.FINAL_NORM))
@@ -80,6 +80,7 @@ def _step(thread: int, threads: int, steps: Records, layers: Records, matrices: 
             args.logits,
             args.logits_stride,
             number(0),
+            scratch,
         )
     barrier(args.pool, threads)
 
@@ -99,7 +100,9 @@ def _attention(
         barrier(args.pool, threads)
     counter, matrix, out_stride = counter_of(counters, LayerPhase.QKV), first + LayerMatrix.QKV, args.qkv_stride
     rows = args.rows
-    linear(args, counter, threads, rows, segments, matrix, qkv, source, stride, args.qkv, out_stride, number(0))
+    linear(
+        args, counter, threads, rows, segments, matrix, qkv, source, stride, args.qkv, out_stride, number(0), scratch
+    )
     barrier(args.pool, threads)
     rotate_rows(args, counter_of(counters, LayerPhase.ROTATE), layer)
     barrier(args.pool, threads)
@@ -112,13 +115,15 @@ def _attention(
         barrier(args.pool, threads)
     counter, matrix = counter_of(counters, LayerPhase.OUTPUT), first + LayerMatrix.OUTPUT
     out, add = _target(args, layer.attention_post_norm)
-    linear(args, counter, threads, rows, segments, matrix, output, attended, attended_stride, out, stride, add)
+    linear(args, counter, threads, rows, segments, matrix, output, attended, attended_stride, out, stride, add, scratch)
     barrier(args.pool, threads)
     _add_branch(args, counter_of(counters, LayerPhase.ATTENTION_ADD), threads, layer.attention_post_norm)
 
 
 @compiled
-def _mlp(args: StepArgs, counters: int, threads: int, index: int, layers: Records, matrices: Records) -> None:
+def _mlp(
+    args: StepArgs, counters: int, threads: int, scratch: int, index: int, layers: Records, matrices: Records
+) -> None:
     """residual += norm(mlp(norm(residual))); `counters`: those of the layer's phases."""
     first, layer, stride = LAYER_MATRICES * index, layers[index], args.hidden_stride
     wide, down = matrices[first + LayerMatrix.GATE_UP], matrices[first + LayerMatrix.DOWN]
@@ -129,7 +134,7 @@ def _mlp(args: StepArgs, counters: int, threads: int, index: int, layers: Record
         lora_hidden(args, counter, segments, first + LayerMatrix.GATE_UP, source, wide.length, stride)
         barrier(args.pool, threads)
     counter, matrix = counter_of(counters, LayerPhase.GATE_UP), first + LayerMatrix.GATE_UP
-    gate_up(args, counter, threads, segments, matrix, wide, source)
+    gate_up(args, counter, threads, segments, matrix, wide, source, scratch)
     barrier(args.pool, threads)
     activated, activated_stride = args.gate_up, 2 * args.inner_panels * PANEL_ROW_BYTES
     if args.segments:
@@ -138,7 +143,7 @@ def _mlp(args: StepArgs, counters: int, threads: int, index: int, layers: Record
         barrier(args.pool, threads)
     counter, matrix, rows = counter_of(counters, LayerPhase.DOWN), first + LayerMatrix.DOWN, args.rows
     out, add = _target(args, layer.mlp_post_norm)
-    linear(args, counter, threads, rows, segments, matrix, down, activated, activated_stride, out, stride, add)
+    linear(args, counter, threads, rows, segments, matrix, down, activated, activated_stride, out, stride, add, scratch)
     barrier(args.pool, threads)
     _add_branch(args, counter_of(counters, LayerPhase.MLP_ADD), threads, layer.mlp_post_norm)
 

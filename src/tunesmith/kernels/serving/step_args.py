@@ -62,7 +62,7 @@ class StepArgs(Protocol):
     gate_up: int  # [rows, 2 * inner_panels * 16]
     logits: int  # [logit_count, vocabulary padded to whole panels]
     logits_stride: int
-    scratch: int  # [threads, scratch_bytes]
+    scratch: int  # [threads, scratch_bytes]: for attention, and for what `multiply_frozen` widens
     scratch_bytes: int
     counters: int  # table: see `new_counters`
 
@@ -86,7 +86,7 @@ class Matrix(Protocol):
     """A weight matrix in panels."""
 
     kind: int  # the format of the weight's numbers, one of `Number`
-    weight: int  # [panels, length, 16]
+    weight: int  # [panels, length, 16], or panels of blocks
     bias: int  # [panels * 16]; 0: none
     length: int  # inputs
     panels: int

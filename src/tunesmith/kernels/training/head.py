@@ -11,7 +11,7 @@ from tunesmith.kernels.thread_pool import claim
 from tunesmith.kernels.training.linear import frozen_product
 from tunesmith.kernels.training.step_args import HEAD_OUTPUTS, TrainMatrix, TrainStepArgs
 from tunesmith.kernels.vectors import FLOAT_BYTES, LANES, PANEL_ROW_BYTES
-from tunesmith.kernels.widths import number_bytes, transpose_panel
+from tunesmith.kernels.widths import panel_bytes, transpose_panel
 
 BACK_PANELS = 3  # of the gradient that are a piece of work: a part of the logits' gradient is read once for them
 
@@ -24,7 +24,7 @@ def head_logits(args: TrainStepArgs, counter: int, threads: int, head: TrainMatr
     """
     panels, ins = head.outs // LANES, head.ins
     stride, out_stride = ins * FLOAT_BYTES, head.outs * FLOAT_BYTES
-    panel_stride, none = ins * LANES * number_bytes(head.kind), number(0)
+    panel_stride, none = panel_bytes(head.kind, ins), number(0)
     step = piece_panels(panels, threads)
     first = claim(counter) * step
     while first < panels:
@@ -44,8 +44,7 @@ def head_back(args: TrainStepArgs, counter: int, head: TrainMatrix, scratch: int
     A piece of work is BACK_PANELS panels of the inputs. `scratch`: memory of this thread, [HEAD_OUTPUTS, 16].
     """
     panels, blocks, stride = head.ins // LANES, head.outs // LANES, head.ins * FLOAT_BYTES
-    square = LANES * LANES * number_bytes(head.kind)
-    panel_stride, grad_stride, one = panels * square, head.outs * FLOAT_BYTES, number(1)
+    panel_stride, grad_stride, one = panel_bytes(head.kind, head.ins), head.outs * FLOAT_BYTES, number(1)
     first = claim(counter) * BACK_PANELS
     while first < panels:
         last = min(first + BACK_PANELS, panels)
@@ -53,9 +52,7 @@ def head_back(args: TrainStepArgs, counter: int, head: TrainMatrix, scratch: int
             count = min(HEAD_OUTPUTS // LANES, blocks - block)
             length, x = count * LANES, args.logits + block * PANEL_ROW_BYTES
             for panel in range(first, last):
-                transpose_panel(
-                    head.kind, head.weight + block * panel_stride + panel * square, panel_stride, count, scratch
-                )
+                transpose_panel(head.kind, head.weight + block * panel_stride, panel_stride, count, panel, scratch)
                 out = args.head_input + panel * PANEL_ROW_BYTES
                 add = out if block else number(0)
                 wide = length * PANEL_ROW_BYTES

@@ -17,7 +17,7 @@ from tunesmith.kernels.thread_pool import claim
 from tunesmith.kernels.training.phase_times import Share, lap
 from tunesmith.kernels.training.step_args import OUT_BLOCK, LoraPart, TrainMatrix, TrainStepArgs
 from tunesmith.kernels.vectors import FLOAT_BYTES, LANES, PANEL_ROW_BYTES, Number
-from tunesmith.kernels.widths import number_bytes, transpose_panel, widen
+from tunesmith.kernels.widths import panel_bytes, transpose_panel, widen
 
 ROW_BLOCK, IN_PANELS = 64, 8  # of a piece of low-rank work
 PIECE_PANELS = 2  # of a frozen matrix: with more a thread waits for the other's last piece
@@ -104,10 +104,10 @@ def linear(
     """target = source @ w^T + bias (+ addend) + lora_hidden @ b^T.
 
     Shapes: source [rows, ins], target and addend [rows, outs]; `addend` 0: none. A piece of work is some panels of the
-    outputs. `scratch`: memory of this thread, for widened panels of a weight in 16 bits.
+    outputs. `scratch`: memory of this thread, for widened panels of a weight in fewer bits.
     """
     panels, stride, out_stride = matrix.outs // LANES, matrix.ins * FLOAT_BYTES, matrix.outs * FLOAT_BYTES
-    panel_stride = matrix.ins * LANES * number_bytes(matrix.kind)
+    panel_stride = panel_bytes(matrix.kind, matrix.ins)
     first = claim(counter) * PIECE_PANELS
     while first < panels:
         count = min(PIECE_PANELS, panels - first)
@@ -147,13 +147,13 @@ def frozen_product(
 ) -> None:
     """As `multiply_float32`, for panels side by side of numbers in the format `kind`.
 
-    A panel of 16 bits is widened once, and read by all rows from there: `scratch` [TILE_PANELS, length, 16].
+    A panel of fewer bits is widened once, and read by all rows from there: `scratch` [TILE_PANELS, length, 16].
     """
     wide = length * PANEL_ROW_BYTES
     if kind == Number.FLOAT32:
         multiply_float32(rows, x, x_stride, w, wide, length, panels, out, out_stride, addend, addend_stride)
         return
-    narrow = length * LANES * number_bytes(kind)
+    narrow = panel_bytes(kind, length)
     for panel in range(0, panels, TILE_PANELS):
         count, column = min(TILE_PANELS, panels - panel), panel * PANEL_ROW_BYTES
         widen(kind, w + panel * narrow, scratch, count * length)
@@ -265,7 +265,7 @@ def linear_back(
     while first < panels:
         count, out = min(PIECE_PANELS, panels - first), target + first * PANEL_ROW_BYTES
         if matrix.back:
-            back = matrix.back + first * matrix.outs * LANES * number_bytes(matrix.kind)
+            back = matrix.back + first * panel_bytes(matrix.kind, matrix.outs)
             _weights_back(args, matrix, matrix.kind, grad, back, count, out, scratch)
         else:
             for panel in range(0, count, TILE_PANELS):
@@ -297,11 +297,10 @@ def _make_back(matrix: TrainMatrix, first: int, panels: int, target: int) -> Non
 
     They stay in a near cache while all rows are multiplied with them.
     """
-    block = LANES * LANES * number_bytes(matrix.kind)
-    panel_stride, blocks = matrix.ins // LANES * block, matrix.outs // LANES
+    panel_stride, blocks = panel_bytes(matrix.kind, matrix.ins), matrix.outs // LANES
     for panel in range(panels):
-        source, there = matrix.weight + (first + panel) * block, target + panel * matrix.outs * PANEL_ROW_BYTES
-        transpose_panel(matrix.kind, source, panel_stride, blocks, there)
+        there = target + panel * matrix.outs * PANEL_ROW_BYTES
+        transpose_panel(matrix.kind, matrix.weight, panel_stride, blocks, first + panel, there)
 
 
 @compiled

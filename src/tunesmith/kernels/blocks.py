@@ -1,0 +1,185 @@
+"""Blocks of quantised numbers in panels, as LLVM code.
+
+A panel [length, 16] of quantised numbers is a sequence of blocks of its inputs; each of the 16 outputs has scales of
+its own, as in GGUF's blocks, which are these with the outputs apart. A weight is made in float32 by the formula of
+GGUF's dequantisation, in registers or in memory by the same code, so a product has the bits of one with the weights
+that `panel_widener` writes.
+
+    INT8, of Q8_0: 32 inputs                  w = d * q
+        d  [16] float16
+        q  [32, 16] int8
+    INT4, of Q4_K: 8 parts of 32 inputs       w = (d * scale) * q - dmin * least, the last two rounded once
+        d, dmin  [16] float16 each
+        scale, least  [8, 16] uint8 each, below 64
+        q  [8, 4, 16] uint32: eight neighbouring inputs, 4 bits each, the first in the lowest
+    INT6, of Q6_K: 16 parts of 16 inputs      w = (d * scale) * q
+        d  [16] float16
+        scale  [16, 16] int8
+        q  [256, 16] int8
+
+Reading 4 bits without moving them: those of the input k in the eight, masked, are q * 16^k, and are multiplied with
+scale / 16^k, which is exact.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llvmlite import ir
+from numba.core import cgutils
+
+from tunesmith.kernels.vectors import (
+    HAS_HALF,
+    LANES,
+    PREFETCH_BYTES,
+    Number,
+    TileFunction,
+    multiply_add,
+    panel_widener,
+    prefetch_line,
+    product_tile,
+    square_transposer,
+    stored_numbers,
+    transposer,
+)
+
+if TYPE_CHECKING:
+    from tunesmith.kernels.vectors import Emit, Values, Walk
+
+PART_INPUTS = {Number.INT8: 32, Number.INT4: 32, Number.INT6: 16}  # that share a scale
+BLOCK_PARTS = {Number.INT8: 1, Number.INT4: 8, Number.INT6: 16}
+BLOCK_INPUTS = {number: PART_INPUTS[number] * parts for number, parts in BLOCK_PARTS.items()}
+HEADER_BYTES = {Number.INT8: 2 * LANES, Number.INT4: (4 + 16) * LANES, Number.INT6: (2 + 16) * LANES}
+SQUARE_BYTES = {Number.INT8: 16 * LANES, Number.INT4: 8 * LANES, Number.INT6: 16 * LANES}  # of 16 inputs
+BLOCK_BYTES = {
+    number: header + BLOCK_INPUTS[number] // LANES * SQUARE_BYTES[number] for number, header in HEADER_BYTES.items()
+}
+GROUP = 8  # inputs whose 4 bits are in one number
+_LINE = 64
+
+_I64, _I32, _BYTE = ir.IntType(64), ir.IntType(32), ir.IntType(8)
+_VECTOR, _HALVES = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.HalfType(), LANES)
+_INTEGERS, _BYTES = ir.VectorType(_I32, LANES), ir.VectorType(_BYTE, LANES)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What the weights of a part of one panel are made of."""
+
+    numbers: ir.Value  # where they begin
+    scale: ir.Value
+    least: ir.Value | None = None  # of INT4: what is added
+    scales: tuple[ir.Value, ...] = ()  # of INT4: by the place in a group
+
+
+def block_tile(rows: int, panels: int, number: Number) -> TileFunction:
+    """As `product_tile`, for panels of blocks; `length` is a multiple of the format's BLOCK_INPUTS.
+
+    Code for float32, which is never called, on a processor without float16, which scales are in.
+    """
+    return product_tile(rows, panels, _blocks(number) if HAS_HALF else stored_numbers(Number.FLOAT32))
+
+
+def block_widener(number: Number) -> Callable[[int, int, int], None]:
+    """As `panel_widener`, for panels of blocks, whose number of rows is a multiple of BLOCK_INPUTS."""
+    return panel_widener(_blocks(number) if HAS_HALF else stored_numbers(Number.FLOAT32))
+
+
+def block_transposer(number: Number) -> Callable[[int, int, int], None]:
+    """Transposes 16 inputs of a panel into float32.
+
+    Called with (the panel's address, which 16, target); the target is contiguous.
+    """
+    if not HAS_HALF:
+        return transposer(Number.FLOAT32)  # never called
+
+    def rows_of(builder: ir.IRBuilder, panel: ir.Value, which: ir.Value) -> "Values":
+        squares = ir.Constant(_I64, PART_INPUTS[number] // LANES)
+        place = builder.inttoptr(panel, _BYTE.as_pointer())
+        part = _part(builder, number, place, builder.udiv(which, squares))
+        return [*_square(builder, number, part, builder.urem(which, squares))]
+
+    return square_transposer(rows_of)
+
+
+def _blocks(number: Number) -> "Walk":
+    """What walks through panels of blocks."""
+
+    def walk(builder: ir.IRBuilder, panels: "Values", length: ir.Value, w_step: ir.Value | None, emit: "Emit") -> None:
+        inputs = PART_INPUTS[number]
+        with cgutils.for_range(builder, builder.udiv(length, ir.Constant(_I64, inputs)), intp=_I64) as loop:
+            parts = [_part(builder, number, panel, loop.index) for panel in panels]
+            for part in parts:
+                _prefetch(builder, number, part)
+            first = builder.mul(loop.index, ir.Constant(_I64, inputs))
+            with cgutils.for_range(builder, ir.Constant(_I64, inputs // LANES), intp=_I64) as square:
+                begin = builder.add(first, builder.mul(square.index, ir.Constant(_I64, LANES)))
+                weights = zip(*(_square(builder, number, part, square.index) for part in parts), strict=True)
+                for index, of_one in enumerate(weights):
+                    emit(builder.add(begin, ir.Constant(_I64, index)), [*of_one])
+
+    return walk
+
+
+def _prefetch(builder: ir.IRBuilder, number: Number, part: _Part) -> None:
+    """As many bytes as a part has with its share of the header, PREFETCH_BYTES ahead of it."""
+    size = BLOCK_BYTES[number] // BLOCK_PARTS[number]
+    for line in range(0, size, _LINE):
+        prefetch_line(builder, _at(builder, part.numbers, PREFETCH_BYTES + line))
+
+
+def _part(builder: ir.IRBuilder, number: Number, panel: ir.Value, index: ir.Value) -> _Part:
+    parts = ir.Constant(_I64, BLOCK_PARTS[number])
+    block, place = _plus(builder, panel, builder.udiv(index, parts), BLOCK_BYTES[number]), builder.urem(index, parts)
+    size = SQUARE_BYTES[number] * PART_INPUTS[number] // LANES
+    numbers = _plus(builder, _at(builder, block, HEADER_BYTES[number]), place, size)
+    factor = _half(builder, block)
+    if number == Number.INT8:
+        return _Part(numbers, factor)
+    if number == Number.INT6:
+        scale = _signed(builder, _plus(builder, _at(builder, block, 2 * LANES), place, LANES))
+        return _Part(numbers, builder.fmul(factor, scale))
+    scale, least = (_plus(builder, _at(builder, block, first * LANES), place, LANES) for first in (4, 12))
+    scale = builder.fmul(factor, _unsigned(builder, scale))
+    least = builder.fmul(_half(builder, _at(builder, block, 2 * LANES)), _unsigned(builder, least))
+    scales = [builder.fmul(scale, ir.Constant(_VECTOR, [16.0**-index] * LANES)) for index in range(GROUP - 1)]
+    return _Part(numbers, scale, builder.fneg(least), (*scales, scale))
+
+
+def _square(builder: ir.IRBuilder, number: Number, part: _Part, index: ir.Value) -> Iterator[ir.Value]:
+    """The weights of 16 inputs, one vector each."""
+    here = _plus(builder, part.numbers, index, SQUARE_BYTES[number])
+    if part.least is None:
+        for row in range(LANES):
+            yield builder.fmul(part.scale, _signed(builder, _at(builder, here, row * LANES)))
+        return
+    for group in range(LANES // GROUP):
+        eight = builder.load(builder.bitcast(_at(builder, here, group * 4 * LANES), _INTEGERS.as_pointer()), align=4)
+        for place, scale in enumerate(part.scales):
+            if place == GROUP - 1:
+                bits = builder.lshr(eight, ir.Constant(_INTEGERS, [4 * place] * LANES))
+            else:
+                bits = builder.and_(eight, ir.Constant(_INTEGERS, [15 << 4 * place] * LANES))
+            yield multiply_add(builder, builder.sitofp(bits, _VECTOR), scale, part.least)
+
+
+def _at(builder: ir.IRBuilder, place: ir.Value, offset: int) -> ir.Value:
+    return builder.gep(place, [ir.Constant(_I64, offset)])
+
+
+def _plus(builder: ir.IRBuilder, place: ir.Value, index: ir.Value, size: int) -> ir.Value:
+    return builder.gep(place, [builder.mul(index, ir.Constant(_I64, size))])
+
+
+def _half(builder: ir.IRBuilder, place: ir.Value) -> ir.Value:
+    return builder.fpext(builder.load(builder.bitcast(place, _HALVES.as_pointer()), align=2), _VECTOR)
+
+
+def _signed(builder: ir.IRBuilder, place: ir.Value) -> ir.Value:
+    loaded = builder.load(builder.bitcast(place, _BYTES.as_pointer()), align=1)
+    return builder.sitofp(builder.sext(loaded, _INTEGERS), _VECTOR)
+
+
+def _unsigned(builder: ir.IRBuilder, place: ir.Value) -> ir.Value:
+    loaded = builder.load(builder.bitcast(place, _BYTES.as_pointer()), align=1)
+    return builder.sitofp(builder.zext(loaded, _INTEGERS), _VECTOR)
