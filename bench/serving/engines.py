@@ -56,6 +56,8 @@ KINDS = {
     "float16": _ours("Tunesmith float16", "float16", 2.0, drafts=True),
     "float16-undrafted": _ours("Tunesmith float16, no drafts", "float16", 2.0, drafts=False),
     "stored": _ours("Tunesmith, 16 bits as stored", "auto", 2.0, drafts=True),
+    "int8": _ours("Tunesmith int8", "int8", 17 / 16, drafts=True),
+    "int4": _ours("Tunesmith int4", "int4", 37 / 64, drafts=True),
     "llamacpp-f16": Kind("llama.cpp F16", "llamacpp", "llamacpp", 2.0, 2.0, options={"weights": "F16"}),
     "llamacpp-q8": Kind("llama.cpp Q8_0", "llamacpp", "llamacpp", 34 / 32, 2.0, options={"weights": "Q8_0"}),
     "openvino": Kind("OpenVINO fp32", "openvino", "openvino", caches=False),
@@ -63,8 +65,8 @@ KINDS = {
 }
 
 
-SHAPED = ("stored", "llamacpp-f16", "llamacpp-q8")  # for a base in bfloat16
-UNSHAPED = tuple(name for name in KINDS if name != "stored")
+SHAPED = ("stored", "int8", "int4", "llamacpp-f16", "llamacpp-q8")  # for a base in bfloat16
+UNSHAPED = tuple(name for name in KINDS if name not in ("stored", "int8", "int4"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -318,8 +318,9 @@ class Settings(BaseSettings, TrainingOptions):
     serve_compiled: bool = Field(
         True, description="Compiled code generates answers; false: the base's own modules, in float32, as a reference."
     )
-    serve_weights: Literal["auto", "float32", "float16"] = Field(
-        "auto", description="Precision of weights in chat; auto: 16 bits where a check finds that accurate enough."
+    serve_weights: Literal["auto", "float32", "float16", "int8", "int4"] = Field(
+        "auto",
+        description="Weights in chat; auto: 16 bits where a check finds that accurate enough; int8, int4: fewer.",
     )
     serve_prompt_lookup: bool = Field(
         True, description="Guess tokens from earlier text, and verify several of them in one step."

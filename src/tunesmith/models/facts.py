@@ -17,6 +17,7 @@ from tunesmith.models.registry import BaseModel, GgufFile, HubRepository, LocalD
 from tunesmith.settings import Settings
 
 Stored: TypeAlias = Literal["float32", "float16", "bfloat16"]
+QUANTISED_BYTES = {"int8": 17 / 16, "int4": 37 / 64}  # of a weight in blocks of `kernels.blocks`, scales included
 STORED: dict[str, Stored] = {"F16": "float16", "BF16": "bfloat16"}
 
 

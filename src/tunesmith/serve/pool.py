@@ -13,12 +13,14 @@ from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
+from typing import cast
 
 from tunesmith import __version__
 from tunesmith.errors import ServerFault
+from tunesmith.families.config_file import read_text_config
 from tunesmith.models.adapters import MANIFEST_FILE, NO_ADAPTER, AdapterManifest, read_manifest, unusable_adapter
 from tunesmith.models.directory import fingerprint
-from tunesmith.models.facts import compiled_width, count_text_parameters
+from tunesmith.models.facts import QUANTISED_BYTES, compiled_width, count_text_parameters
 from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.serve.chat.schema import for_older_llguidance
 from tunesmith.serve.engine.grammar import Grammars
@@ -29,6 +31,7 @@ from tunesmith.system.memory import total_memory
 
 CLOSE_SECONDS = 5.0
 FLOAT32_BYTES = 4
+INT4_INPUTS = 256  # of a block of 4 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +219,20 @@ def _grammars(renderer: Renderer, *, remote: bool) -> Grammars:
 
 
 def _weight_bytes(base_dir: Path, settings: Settings) -> int:
-    """What the base takes in memory: 16 bits a weight where compiled code reads them as they are stored, else 32."""
-    as_stored = settings.serve_compiled and settings.serve_weights == "auto"
-    narrow = as_stored and compiled_width(base_dir, "serving") != "float32"
-    return (FLOAT32_BYTES // 2 if narrow else FLOAT32_BYTES) * count_text_parameters(base_dir)
+    """What the base takes in memory, where compiled code computes it in the format that is asked for."""
+    parameters = count_text_parameters(base_dir)
+    if not settings.serve_compiled:
+        return FLOAT32_BYTES * parameters
+    if settings.serve_weights in QUANTISED_BYTES:
+        return _quantised_bytes(base_dir, parameters, settings.serve_weights)
+    narrow = settings.serve_weights == "auto" and compiled_width(base_dir, "serving") != "float32"
+    return (FLOAT32_BYTES // 2 if narrow else FLOAT32_BYTES) * parameters
+
+
+def _quantised_bytes(base_dir: Path, parameters: int, width: str) -> int:
+    """Layers as the width says, the output layer in 8 bits; of the embedding, which stays in its file, few rows."""
+    config = read_text_config(base_dir)
+    vocabulary, hidden = (cast(int, config.get(name) or 0) for name in ("vocab_size", "hidden_size"))
+    layers = max(parameters - vocabulary * hidden, 0)
+    whole = "int8" if hidden % INT4_INPUTS else width  # as `families.array_panels` chooses, which imports numba
+    return round(QUANTISED_BYTES[whole] * layers + QUANTISED_BYTES["int8"] * (parameters - layers))

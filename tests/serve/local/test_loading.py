@@ -183,3 +183,38 @@ def test_nothing_is_compiled_for_a_family_that_has_no_compiled_code(
     assert compiled == []
     load_runner(write(ZOO["llama"], tmp_path / "llama"), settings)
     assert compiled == ["serving"]
+
+
+@needs_half
+@pytest.mark.parametrize("wanted", ["int8", "int4"])
+def test_what_fewer_bits_cost_is_measured_once(save: Save, tmp_path: Path, wanted: str) -> None:
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**{**SIZES, "hidden_size": 256, "intermediate_size": 256})).bfloat16()
+    settings, base = Settings(data_dir=tmp_path / "data", serve_weights=wanted), save(model)  # type: ignore[arg-type]
+    runner, width = load_runner(base, settings)
+    assert (type(runner), width) == (CompiledRunner, wanted)
+    kept = settings.paths.serve / f"{fingerprint(base)}-{__version__}-{wanted}.json"
+    found = Finding(**json.loads(kept.read_text())["value"])
+    assert 0 < found.agreement <= 1
+    assert 0 < abs(found.surprise) < 1
+    written = kept.stat().st_mtime_ns
+    assert load_runner(base, settings)[1] == wanted
+    assert kept.stat().st_mtime_ns == written
+    assert not note(settings, base).exists()  # what `auto` goes by
+
+
+@needs_half
+def test_fewer_bits_without_memory_for_the_stored_weights_are_not_measured(
+    save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, settings = save(llama()), Settings(data_dir=tmp_path / "data", serve_weights="int8")
+    monkeypatch.setattr(loading, "free_memory", lambda: 1000)
+    assert load_runner(base, settings)[1] == "int8"
+    assert not [*settings.paths.serve.glob("*.json")]
+
+
+@pytest.mark.parametrize("wanted", ["int8", "int4"])
+def test_fewer_bits_of_another_family_are_refused(save: Save, tmp_path: Path, wanted: str) -> None:
+    base = save(CohereForCausalLM(CohereConfig(**SIZES)))
+    with pytest.raises(InvalidRequest, match=r"Setting serve_weights: this base is of a family .*'auto' or 'float32'"):
+        load_runner(base, Settings(data_dir=tmp_path / "data", serve_weights=wanted))  # type: ignore[arg-type]

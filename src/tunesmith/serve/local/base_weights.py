@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from tunesmith.families.array_panels import KINDS, Weights, Width
+from tunesmith.families.array_panels import DTYPES, KINDS, Weights, Width
 from tunesmith.families.layout import HEAD_NORMS, LAYER_NORMS, SHARED_INPUTS, layer_path
 from tunesmith.families.rotation import Angles, Rotation
 from tunesmith.families.served_shape import EMBEDDING, HEAD, ServedShape, has_its_tensors, served_shape
@@ -41,6 +41,11 @@ class BaseWeights:
     def linears(self) -> list[Weights]:
         """The weights of all linear layers."""
         return [self.weight(path) for path in self.sizes]
+
+    def panel_bytes(self) -> int:
+        """What all linear layers take in the format `stored`."""
+        size = DTYPES[self.stored()].itemsize
+        return sum(size * outs * ins for outs, ins in self.sizes.values())
 
     def stored(self) -> Width:
         """The format of panels that hold all linear layers without rounding.

@@ -78,14 +78,19 @@ def _loss(logits_TV: NDArray[numpy.float64], targets: Sequence[int]) -> float:
 
 def read_width(path: Path) -> Width | None:
     """The number format that follows from the finding in `path`; None without one."""
-    try:
-        kept = read_checked(path)
-        found = Finding(**kept) if isinstance(kept, dict) else None  # type: ignore[arg-type]  # of our own making
-    except (OSError, TypeError):
-        return None
+    found = read_finding(path)
     if found is None:
         return None
     return "float16" if found.acceptable else "float32"
+
+
+def read_finding(path: Path) -> Finding | None:
+    """The finding in `path`; None without one."""
+    try:
+        kept = read_checked(path)
+        return Finding(**kept) if isinstance(kept, dict) else None  # type: ignore[arg-type]  # of our own making
+    except (OSError, TypeError):
+        return None
 
 
 def write_finding(path: Path, finding: Finding) -> None:

@@ -25,6 +25,8 @@ from tunesmith.families.array_panels import (
     KINDS,
     Weights,
     Width,
+    kind_of,
+    narrowest,
     pack_bias,
     packing,
     panel_bytes,
@@ -39,7 +41,7 @@ from tunesmith.kernels.records import Records
 from tunesmith.kernels.serving.step import serving_step
 from tunesmith.kernels.serving.step_args import LAYER, MATRIX, STEP_ARGS, phases
 from tunesmith.kernels.thread_pool import MOST_THREADS, ThreadPool
-from tunesmith.kernels.vectors import FLOAT_BYTES, HAS_HALF, LANES, PANEL_ROW_BYTES
+from tunesmith.kernels.vectors import FLOAT_BYTES, HAS_HALF, LANES, PANEL_ROW_BYTES, QUANTISED, Number
 from tunesmith.serve.engine.model import SequenceChunk
 from tunesmith.serve.local.adapter_panels import PanelAdapter, Part, pack_adapter
 from tunesmith.serve.local.adapters import check_fit, read_adapter
@@ -49,9 +51,10 @@ from tunesmith.serve.local.rereading import Rereading
 from tunesmith.serve.local.runner import AnyAdapter
 from tunesmith.serve.local.step import Steps
 from tunesmith.system.cpu import cpu_count
-from tunesmith.system.pages import SpareSlab, evict_pages, fresh_slab, release_pages
+from tunesmith.system.pages import ArraySlab, SpareSlab, evict_pages, fresh_slab, release_pages
 
 HEAD = "lm_head"
+HEAD_WIDTHS: dict[Width, Width] = {"int4": "int8"}  # the output layer decides between near tokens: it keeps 8 bits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,6 +62,8 @@ class _Line:
     """Linears that read the same input."""
 
     weight: Weights  # panels
+    kind: Number  # the format of their numbers
+    inputs: int
     bias: NDArray[float32] | None
     parts: tuple[Part, ...]
 
@@ -86,7 +91,8 @@ class CompiledRunner:
         self._step_args, self._layer_table, self._matrix_table = _tables(self._lines, self._norms)
         self._describe(shape)
         self._apply(shape.formulas)
-        self._steps = Steps(self._step_args, phases(shape.layers))
+        longest = max([line.inputs for line in self._lines if line.kind >= QUANTISED], default=0)
+        self._steps = Steps(self._step_args, phases(shape.layers), longest)
         self._spare = SpareSlab()
         self._pool = self._start_pool()
 
@@ -189,11 +195,10 @@ def _tables(lines: Sequence[_Line], norms: Sequence[dict[str, NDArray[float32]]]
         for name, norm in of_layer.items():
             row[name] = norm.ctypes.data
     for row, line in zip(matrix_table, lines, strict=True):
-        panels, length, _ = line.weight.shape
-        row["weight"], row["length"], row["panels"] = line.weight.ctypes.data, length, panels
-        row["kind"] = KINDS[line.weight.dtype]
+        row["weight"], row["length"], row["panels"] = line.weight.ctypes.data, line.inputs, len(line.weight)
+        row["kind"] = line.kind
         row["bias"] = 0 if line.bias is None else line.bias.ctypes.data
-        row["panel_stride"] = length * LANES * line.weight.itemsize
+        row["panel_stride"] = line.weight.strides[0]
     return numpy.zeros(1, STEP_ARGS), layer_table, matrix_table
 
 
@@ -202,13 +207,16 @@ def _lines(base: BaseWeights, width: Width) -> list[_Line]:
     head = (Part(HEAD, (len(base.weight(HEAD)),)),)
     groups = [*base.parts, head]
     weights = [_pieces(base, parts) for parts in groups]
-    slab = fresh_slab(sum(panel_bytes(pieces, width) for pieces in weights))
-    lines = [_line(base, parts, take_panels(of, width, slab)) for parts, of in zip(groups, weights, strict=True)]
+    widths = [narrowest(of[0].shape[1], width, base.stored()) for of in weights[:-1]]
+    widths.append(narrowest(base.shape.hidden, HEAD_WIDTHS.get(width, width), base.stored()))
+    every = [*zip(groups, weights, widths, strict=True)]
+    slab = fresh_slab(sum(panel_bytes(pieces, own) for _, pieces, own in every))
+    lines = [_line(base, parts, of, own, slab) for parts, of, own in every]
     kept = base.weight("model.embed_tokens")  # may be the output layer's too
     _run(
         partial(_pack, work, rows, release=not numpy.may_share_memory(rows, kept))
-        for of_line, line in zip(weights, lines, strict=True)
-        for work, rows in packing(of_line, line.weight)
+        for (_, of, own), line in zip(every, lines, strict=True)
+        for work, rows in packing(of, line.weight, own)
     )
     return lines
 
@@ -217,10 +225,13 @@ def _pieces(base: BaseWeights, parts: tuple[Part, ...]) -> list[Weights]:
     return [piece for part in parts for piece in part.pieces(base.weight(part.path))]
 
 
-def _line(base: BaseWeights, parts: tuple[Part, ...], panels: Weights) -> _Line:
+def _line(
+    base: BaseWeights, parts: tuple[Part, ...], weights: Sequence[Weights], width: Width, slab: ArraySlab
+) -> _Line:
     biases = [(part, base.bias(part.path)) for part in parts]
     pieces = [piece for part, bias in biases if bias is not None for piece in part.pieces(bias)]
-    return _Line(panels, pack_bias(pieces) if pieces else None, parts)
+    panels = take_panels(weights, width, slab)
+    return _Line(panels, kind_of(width), weights[0].shape[1], pack_bias(pieces) if pieces else None, parts)
 
 
 def _pack(work: Callable[[], None], rows: Weights, *, release: bool) -> None:

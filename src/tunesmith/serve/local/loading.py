@@ -12,10 +12,12 @@ import structlog
 
 from tunesmith import __version__
 from tunesmith.errors import InvalidRequest
-from tunesmith.families.array_panels import Width
+from tunesmith.families.array_panels import QUANTISED, Width
 from tunesmith.kernels.compiler import is_cached, precompile
+from tunesmith.kernels.rounding import round_panels
 from tunesmith.kernels.serving.packing import pack_squares
 from tunesmith.kernels.serving.step import serving_step
+from tunesmith.kernels.vectors import HAS_HALF
 from tunesmith.models.directory import fingerprint
 from tunesmith.render.renderer import load_renderer
 from tunesmith.serve.engine.model import SequenceChunk
@@ -25,6 +27,7 @@ from tunesmith.serve.local.fp16_check import (
     can_use_fp16,
     compare,
     is_exact_in_fp16,
+    read_finding,
     read_width,
     write_finding,
 )
@@ -33,6 +36,7 @@ from tunesmith.serve.local.runner import AnyAdapter, Runner
 from tunesmith.settings import Settings
 from tunesmith.system.activity import doing
 from tunesmith.system.cpu import cpu_count
+from tunesmith.system.memory import free_memory
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +47,7 @@ def load_runner(base_dir: Path, settings: Settings) -> tuple[Runner, Width]:
     Raises InvalidRequest if the setting `serve_weights` asks for a format that this base or machine does not support.
     """
     if not settings.serve_compiled:
-        _refuse_fp16(settings.serve_weights, False, "is served by its own modules (serve_compiled is off), in float32")
+        _refuse(settings.serve_weights, False, "is served by its own modules (serve_compiled is off), in float32")
         return _own_modules(base_dir), "float32"
     weights = map_weights(base_dir)
     if weights is not None:
@@ -63,7 +67,7 @@ def _by_transformers(base_dir: Path, settings: Settings) -> tuple[Runner, Width]
     model = load_as_stored(base_dir, kind)
     if supports(model):
         return _compiled(weights_of(model), lambda: weights_of(load_as_stored(base_dir, kind)), base_dir, settings)
-    _refuse_fp16(settings.serve_weights, False, "is of a family that is only served in float32")
+    _refuse(settings.serve_weights, False, "is of a family that is only served in float32")
     return TransformersRunner(model.float()), "float32"
 
 
@@ -80,20 +84,23 @@ def _compiled(
     weights: BaseWeights, again: Callable[[], BaseWeights], base_dir: Path, settings: Settings
 ) -> tuple[Runner, Width]:
     """`again`: the weights once more, since a runner may use them up."""
-    if not (is_cached(serving_step) and is_cached(pack_squares)):
+    entries = serving_step, pack_squares, round_panels
+    if not all(map(is_cached, entries)):
         log.info("compiling the kernels for answering, once: half a minute, or more where the processor is busy")
         with doing("compiling the kernels for answering (once on this machine)"):
-            precompile("serving", serving_step, pack_squares)
+            precompile("serving", *entries)
     wanted = settings.serve_weights
     if wanted == "float32":
         return CompiledRunner(weights), "float32"
+    if wanted in QUANTISED:
+        return _rounded(weights, again, base_dir, settings), wanted
     if wanted == "auto" and (stored := weights.stored()) != "float32":
         return CompiledRunner(weights, stored), stored
     width = read_width(_note(base_dir, settings)) if wanted == "auto" else None
     if width is not None:
         return CompiledRunner(weights, width), width
     usable = can_use_fp16(weights.linears())
-    _refuse_fp16(wanted, usable, "has weights beyond float16's range, or this machine cannot multiply in float16")
+    _refuse(wanted, usable, "has weights beyond float16's range, or this machine cannot multiply in float16")
     if not usable:
         return CompiledRunner(weights), "float32"
     if wanted == "float16" or is_exact_in_fp16(weights.linears()):
@@ -101,25 +108,54 @@ def _compiled(
     return _fp16_if_accurate(weights, again, base_dir, _note(base_dir, settings))
 
 
-def _refuse_fp16(wanted: str, can: bool, why: str) -> None:
-    if wanted == "float16" and not can:
+def _refuse(wanted: str, can: bool, why: str) -> None:
+    if wanted in ("float16", *QUANTISED) and not can:
         raise InvalidRequest(f"Setting serve_weights: this base {why}. Set it to 'auto' or 'float32'.")
 
 
-def _note(base_dir: Path, settings: Settings) -> Path:
-    """Where the finding about a base is kept, in the data directory."""
-    return settings.paths.serve / f"{fingerprint(base_dir)}-{__version__}.json"
+def _note(base_dir: Path, settings: Settings, width: Width = "float16") -> Path:
+    """Where the finding about a base at a width is kept, in the data directory."""
+    suffix = f"-{width}" if width in QUANTISED else ""
+    return settings.paths.serve / f"{fingerprint(base_dir)}-{__version__}{suffix}.json"
+
+
+def _rounded(weights: BaseWeights, again: Callable[[], BaseWeights], base_dir: Path, settings: Settings) -> Runner:
+    """In 8 or 4 bits; what that costs is measured at the first load, and kept.
+
+    Not measured where the weights as they are stored do not fit into memory: they are not needed afterwards.
+    """
+    width: Width = settings.serve_weights
+    _refuse(width, HAS_HALF, "cannot be read in few bits: this processor does not convert float16, which scales are in")
+    note = _note(base_dir, settings, width)
+    if read_finding(note) is not None:
+        return CompiledRunner(weights, width)
+    if (needed := weights.panel_bytes()) > free_memory():
+        log.warning("what rounding costs is not measured: not enough memory", base=base_dir.name, bytes=needed)
+        return CompiledRunner(weights, width)
+    chunk = _text(base_dir)
+    reference = CompiledRunner(weights, weights.stored()).forward([chunk], cpu_count())
+    runner = CompiledRunner(again(), width)
+    finding = compare(reference, runner.forward([chunk], cpu_count()), chunk.ids)
+    runner.clear(0)
+    write_finding(note, finding)
+    log.info("rounded weights", base=base_dir.name, width=width, **finding.report())
+    return runner
+
+
+def _text(base_dir: Path) -> SequenceChunk[AnyAdapter]:
+    """The text that weights are compared on, with logits of every token."""
+    ids = tuple(load_renderer(base_dir).encode(TEXT))
+    return SequenceChunk(0, 0, ids, None, len(ids))
 
 
 def _fp16_if_accurate(
     weights: BaseWeights, again: Callable[[], BaseWeights], base_dir: Path, note: Path
 ) -> tuple[Runner, Width]:
     """float16 if it reads a text as float32 does; the finding is kept."""
-    ids = tuple(load_renderer(base_dir).encode(TEXT))
-    chunk: SequenceChunk[AnyAdapter] = SequenceChunk(0, 0, ids, None, len(ids))
+    chunk = _text(base_dir)
     reference = CompiledRunner(weights).forward([chunk], cpu_count())
     runner = CompiledRunner(again(), "float16")
-    finding = compare(reference, runner.forward([chunk], cpu_count()), ids)
+    finding = compare(reference, runner.forward([chunk], cpu_count()), chunk.ids)
     runner.clear(0)
     write_finding(note, finding)
     log.debug("checked 16-bit weights", base=base_dir.name, **finding.report())

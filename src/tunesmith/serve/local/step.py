@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tunesmith.families.array_panels import whole_panels
 from tunesmith.families.rotation import Angles
+from tunesmith.kernels.multiply import TILE_PANELS
 from tunesmith.kernels.records import Records, new_counters
 from tunesmith.kernels.serving.step_args import QUERY_ROWS
 from tunesmith.kernels.thread_pool import CACHE_LINE, aligned_zeros
@@ -29,8 +30,9 @@ class Steps:
     Keeps the arrays alive that the arguments point to; adapters are kept by the chunks.
     """
 
-    def __init__(self, steps: Records, phases: int) -> None:
-        self._args = steps[0]
+    def __init__(self, steps: Records, phases: int, longest: int = 0) -> None:
+        """`longest`: the most inputs of a matrix whose panels may have to be widened in memory."""
+        self._args, self._widened = steps[0], longest * TILE_PANELS * PANEL_ROW_BYTES
         self._counters = new_counters(phases)
         self._args["counters"] = self._counters.ctypes.data
         self._buffers: dict[str, NDArray[uint8]] = {}
@@ -89,7 +91,8 @@ class Steps:
         args = self._args
         head, head_panels, inner = int(args["head_size"]), int(args["head_panels"]), int(args["inner_panels"])
         columns = head + (head_panels + whole_panels(end)) * LANES  # queries, answers, scores
-        args["scratch_bytes"] = -(-QUERY_ROWS * columns * FLOAT_BYTES // CACHE_LINE) * CACHE_LINE
+        scratch = max(QUERY_ROWS * columns * FLOAT_BYTES, self._widened)
+        args["scratch_bytes"] = -(-scratch // CACHE_LINE) * CACHE_LINE
         self._buffer("scratch", threads * int(args["scratch_bytes"]))
         self._buffer("residual", rows * int(args["hidden_stride"]))
         self._buffer("normed", rows * int(args["hidden_stride"]))
