@@ -8,16 +8,25 @@ from math import prod
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from tunesmith.families.blocks.kinds import K_KINDS, KINDS
 from tunesmith.families.config_file import read_text_config
 from tunesmith.families.lora_layers import OTHER_PARTS, PACKED, SCALES, lora_share, percent
 from tunesmith.families.table import STAND_INS, Use, family_gap
 from tunesmith.models.directory import is_present, materialise, present_directory
+from tunesmith.models.gguf.block_index import block_places
 from tunesmith.models.mapped import is_wide_vector
 from tunesmith.models.registry import BaseModel, GgufFile, HubRepository, LocalDirectory, PackagedGguf, place_of
 from tunesmith.settings import Settings
 
 Stored: TypeAlias = Literal["float32", "float16", "bfloat16"]
 QUANTISED_BYTES = {"int8": 17 / 16, "int4": 37 / 64}  # of a weight in blocks of `kernels.blocks`, scales included
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+# Of a weight in panels of GGUF's blocks, with its share of the scales.
+BLOCK_BYTES = (
+    dict.fromkeys(KINDS - K_KINDS, QUANTISED_BYTES["int8"])
+    | dict.fromkeys(K_KINDS, 73 / 64)
+    | {"Q4_K": QUANTISED_BYTES["int4"]}
+)
 STORED: dict[str, Stored] = {"F16": "float16", "BF16": "bfloat16"}
 
 
@@ -103,6 +112,19 @@ class _Tensor:
         if self.name.endswith(SCALES):
             return 0
         return prod(self.shape) * (2 if self.name.endswith(PACKED) else 1)
+
+
+def block_bytes(directory: Path, parameters: int) -> int:
+    """What a base of so many parameters takes that is served from a GGUF file's blocks; 0 for another.
+
+    Of an embedding that is not the output layer too, which stays in its file, few rows are read.
+    """
+    places = block_places(directory)[1]
+    inside = sum(place.values for place in places.values())
+    if 2 * inside < parameters:
+        return 0
+    read = [place for name, place in places.items() if name != EMBEDDING or HEAD not in places]
+    return round(sum(place.values * BLOCK_BYTES[place.kind] for place in read)) + 4 * (parameters - inside)
 
 
 def _tensors(directory: Path) -> Iterator[_Tensor]:

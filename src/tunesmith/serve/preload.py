@@ -15,6 +15,7 @@ import structlog
 
 from tunesmith.errors import InvalidRequest, ServerFault
 from tunesmith.models.directory import is_present, materialise
+from tunesmith.models.gguf.block_index import block_places
 from tunesmith.models.registry import BaseModel, resolve_base
 from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
@@ -57,7 +58,8 @@ def _preload(base: BaseModel, settings: Settings, pool: Pool) -> None:
 def _warm(directory: Path) -> None:
     import tunesmith.serve.local.engine  # noqa: F401 - the import is what takes time
 
-    for file in sorted(directory.glob("*.safetensors")):
+    blocks, _ = block_places(directory)
+    for file in sorted(directory.glob("*.safetensors")) if blocks is None else [blocks]:
         with file.open("rb", buffering=0) as handle:
             while handle.read(READ_BYTES):
                 pass

@@ -55,6 +55,11 @@ class BlockPlace:
     heads: int | None
 
     @property
+    def values(self) -> int:
+        """How many numbers it has."""
+        return self.outputs * self.inputs
+
+    @property
     def end(self) -> int:
         """The byte behind it."""
         return self.offset + self.outputs * row_bytes(self.kind, self.inputs)
@@ -93,7 +98,8 @@ def places_of(weights: Iterable[Weight]) -> Places:
         source, shape = weight.source, weight.shape
         kind = source.tensor_type.name
         if kind in KINDS and len(shape) == 2 and weight.expert is None and not weight.less_one:
-            found[weight.name] = BlockPlace(kind, int(source.data_offset), *shape, weight.heads)
+            outputs, inputs = shape
+            found[weight.name] = BlockPlace(kind, int(source.data_offset), outputs, inputs, weight.heads)
     return found
 
 
