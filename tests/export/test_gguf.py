@@ -83,6 +83,26 @@ def test_narrow_files_are_smaller_and_near(width: Width, most: float, base_dir: 
     assert tensors[1] / tensors[0] == pytest.approx(size, abs=0.01)
 
 
+@pytest.mark.parametrize("width", ["f16", "bf16"])
+def test_a_base_from_a_file_of_16_bits_is_exported_in_them(width: Width, base_dir: Path, tmp_path: Path) -> None:
+    base = with_tokenizer(base_dir, ZOO["qwen3"], tmp_path / "base")
+    first = export(with_adapter(base, tmp_path / "adapter"), "gguf", tmp_path / "first", quietly, width=width).gguf
+    (tmp_path / "read").mkdir()
+    convert(first, tmp_path / "read")
+    model = with_adapter(tmp_path / "read", tmp_path / "another")
+    plan = plan_gguf(model, "auto")
+    assert plan.width == width
+    merged = export(model, "gguf", tmp_path / "second", quietly)
+    kinds = {one.name: one.tensor_type.name for one in GGUFReader(first).tensors}
+    assert {one.name: one.tensor_type.name for one in GGUFReader(merged.gguf).tensors} == kinds
+    assert set(kinds.values()) == {width.upper(), "F32"}
+    updated = {f"blk.{index}.attn_q.weight" for index in range(2)}
+    stored = [{one.name: one.data for one in GGUFReader(file).tensors} for file in (first, merged.gguf)]
+    untouched = kinds.keys() - {name for name in kinds if not np.array_equal(stored[0][name], stored[1][name])}
+    assert {name for name in kinds if "norm" in name or "token_embd" in name} <= untouched
+    assert not updated & untouched
+
+
 def test_interleaved_heads_separate_again() -> None:
     rows = np.arange(24, dtype=np.float32).reshape(12, 2)
     assert interleave(rows, 2)[:, 0].tolist() == [0, 6, 2, 8, 4, 10, 12, 18, 14, 20, 16, 22]

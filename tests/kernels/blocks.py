@@ -59,7 +59,8 @@ def _int6(blocks: Bytes) -> Bytes:
     high = blocks[..., 128:192].reshape(outs, count, 2, 1, 32) >> moves & 3
     numbers = low.reshape(outs, count, 8, 32) | high.reshape(outs, count, 8, 32) << 4
     whole = (numbers.astype(numpy.int8) - 32).reshape(outs, count, 256)
-    return panels_of(blocks[..., 208:].copy().view(numpy.float16), blocks[..., 192:208], whole)
+    factor, scale = blocks[..., 208:].copy().view(numpy.float16), blocks[..., 192:208]
+    return panels_of(factor, numpy.zeros_like(factor), scale, numpy.zeros_like(scale), whole)
 
 
 PANELS = {Number.INT8: _int8, Number.INT4: _int4, Number.INT6: _int6}

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gguf import GGUFWriter
 
 BYTES = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32}
+WIDTHS: dict[str, Width] = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 BLOCK = 32  # values of a row that share a scale in q8_0
 ROPE_FREQS = "rope_freqs.weight"
 FILE = "model.gguf"
@@ -65,15 +66,16 @@ def plan_gguf(model: TunedModel, width: Width) -> GgufPlan:
 
 
 def _base_width(base_dir: Path) -> Width:
+    """The format of most of its numbers."""
     from safetensors import safe_open
 
     counts: dict[Width, int] = {}
     for file in sorted(base_dir.glob("*.safetensors")):
         with safe_open(file, "pt") as opened:
             for name in opened.keys():  # noqa: SIM118  # it is no dict
-                dtype = opened.get_slice(name).get_dtype()
-                width: Width = {"F32": "f32", "F16": "f16", "BF16": "bf16"}.get(dtype, "f16")  # type: ignore[assignment]
-                counts[width] = counts.get(width, 0) + 1
+                part = opened.get_slice(name)
+                width: Width = WIDTHS.get(part.get_dtype(), "f16")
+                counts[width] = counts.get(width, 0) + int(np.prod(part.get_shape()))
     return max(counts, key=lambda one: counts[one])
 
 

@@ -12,9 +12,9 @@ that `panel_widener` writes.
         d, dmin  [16] float16 each
         scale, least  [8, 16] uint8 each, below 64
         q  [8, 4, 16] uint32: eight neighbouring inputs, 4 bits each, the first in the lowest
-    INT6, of Q6_K: 16 parts of 16 inputs      w = (d * scale) * q
-        d  [16] float16
-        scale  [16, 16] int8
+    INT6, of all K formats: 16 parts of 16    w = (d * scale) * q - dmin * least, the last two rounded once
+        d, dmin  [16] float16 each
+        scale, least  [16, 16] int8 each
         q  [256, 16] int8
 
 Reading 4 bits without moving them: those of the input k in the eight, masked, are q * 16^k, and are multiplied with
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 PART_INPUTS = {Number.INT8: 32, Number.INT4: 32, Number.INT6: 16}  # that share a scale
 BLOCK_PARTS = {Number.INT8: 1, Number.INT4: 8, Number.INT6: 16}
 BLOCK_INPUTS = {number: PART_INPUTS[number] * parts for number, parts in BLOCK_PARTS.items()}
-HEADER_BYTES = {Number.INT8: 2 * LANES, Number.INT4: (4 + 16) * LANES, Number.INT6: (2 + 16) * LANES}
+HEADER_BYTES = {Number.INT8: 2 * LANES, Number.INT4: (4 + 16) * LANES, Number.INT6: (4 + 32) * LANES}
 SQUARE_BYTES = {Number.INT8: 16 * LANES, Number.INT4: 8 * LANES, Number.INT6: 16 * LANES}  # of 16 inputs
 BLOCK_BYTES = {
     number: header + BLOCK_INPUTS[number] // LANES * SQUARE_BYTES[number] for number, header in HEADER_BYTES.items()
@@ -68,7 +68,7 @@ class _Part:
 
     numbers: ir.Value  # where they begin
     scale: ir.Value
-    least: ir.Value | None = None  # of INT4: what is added
+    least: ir.Value | None = None  # of INT4 and INT6: what is added
     scales: tuple[ir.Value, ...] = ()  # of INT4: by the place in a group
 
 
@@ -136,12 +136,12 @@ def _part(builder: ir.IRBuilder, number: Number, panel: ir.Value, index: ir.Valu
     factor = _half(builder, block)
     if number == Number.INT8:
         return _Part(numbers, factor)
+    places = (4, 4 + BLOCK_PARTS[number])
+    scale, least = (_plus(builder, _at(builder, block, first * LANES), place, LANES) for first in places)
+    scale = builder.fmul(factor, _signed(builder, scale))
+    least = builder.fmul(_half(builder, _at(builder, block, 2 * LANES)), _signed(builder, least))
     if number == Number.INT6:
-        scale = _signed(builder, _plus(builder, _at(builder, block, 2 * LANES), place, LANES))
-        return _Part(numbers, builder.fmul(factor, scale))
-    scale, least = (_plus(builder, _at(builder, block, first * LANES), place, LANES) for first in (4, 12))
-    scale = builder.fmul(factor, _unsigned(builder, scale))
-    least = builder.fmul(_half(builder, _at(builder, block, 2 * LANES)), _unsigned(builder, least))
+        return _Part(numbers, scale, builder.fneg(least))
     scales = [builder.fmul(scale, ir.Constant(_VECTOR, [16.0**-index] * LANES)) for index in range(GROUP - 1)]
     return _Part(numbers, scale, builder.fneg(least), (*scales, scale))
 
@@ -149,9 +149,11 @@ def _part(builder: ir.IRBuilder, number: Number, panel: ir.Value, index: ir.Valu
 def _square(builder: ir.IRBuilder, number: Number, part: _Part, index: ir.Value) -> Iterator[ir.Value]:
     """The weights of 16 inputs, one vector each."""
     here = _plus(builder, part.numbers, index, SQUARE_BYTES[number])
-    if part.least is None:
+    if number != Number.INT4:
         for row in range(LANES):
-            yield builder.fmul(part.scale, _signed(builder, _at(builder, here, row * LANES)))
+            q = _signed(builder, _at(builder, here, row * LANES))
+            least = part.least
+            yield builder.fmul(part.scale, q) if least is None else multiply_add(builder, q, part.scale, least)
         return
     for group in range(LANES // GROUP):
         eight = builder.load(builder.bitcast(_at(builder, here, group * 4 * LANES), _INTEGERS.as_pointer()), align=4)
@@ -178,8 +180,3 @@ def _half(builder: ir.IRBuilder, place: ir.Value) -> ir.Value:
 def _signed(builder: ir.IRBuilder, place: ir.Value) -> ir.Value:
     loaded = builder.load(builder.bitcast(place, _BYTES.as_pointer()), align=1)
     return builder.sitofp(builder.sext(loaded, _INTEGERS), _VECTOR)
-
-
-def _unsigned(builder: ir.IRBuilder, place: ir.Value) -> ir.Value:
-    loaded = builder.load(builder.bitcast(place, _BYTES.as_pointer()), align=1)
-    return builder.sitofp(builder.zext(loaded, _INTEGERS), _VECTOR)

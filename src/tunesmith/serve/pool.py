@@ -22,7 +22,7 @@ from tunesmith.errors import ServerFault
 from tunesmith.families.config_file import read_text_config
 from tunesmith.models.adapters import MANIFEST_FILE, NO_ADAPTER, AdapterManifest, read_manifest, unusable_adapter
 from tunesmith.models.directory import fingerprint
-from tunesmith.models.facts import QUANTISED_BYTES, compiled_width, count_text_parameters
+from tunesmith.models.facts import QUANTISED_BYTES, block_bytes, compiled_width, count_text_parameters
 from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.serve.chat.schema import for_older_llguidance
 from tunesmith.serve.engine.grammar import Grammars
@@ -311,6 +311,8 @@ def _weight_bytes(base_dir: Path, settings: Settings) -> int:
     parameters = count_text_parameters(base_dir)
     if not settings.serve_compiled:
         return FLOAT32_BYTES * parameters
+    if settings.serve_weights not in ("float32", "float16") and (in_blocks := block_bytes(base_dir, parameters)):
+        return in_blocks
     if settings.serve_weights in QUANTISED_BYTES:
         return _quantised_bytes(base_dir, parameters, settings.serve_weights)
     narrow = settings.serve_weights == "auto" and compiled_width(base_dir, "serving") != "float32"

@@ -18,6 +18,7 @@ import structlog
 
 from tunesmith.errors import InvalidRequest, ServerFault
 from tunesmith.models.directory import is_present, materialise
+from tunesmith.models.gguf.block_index import block_places
 from tunesmith.models.registry import BaseModel, resolve_base
 from tunesmith.serve.giving_way import GaveWay
 from tunesmith.serve.last_base import AskedBase, LastBase, read_last
@@ -120,7 +121,8 @@ def _warm(directory: Path, pool: Pool) -> None:
     """Reads the files, until a request comes."""
     import tunesmith.serve.local.engine  # noqa: F401 - the import is what takes time
 
-    for file in sorted(directory.glob("*.safetensors")):
+    blocks, _ = block_places(directory)
+    for file in sorted(directory.glob("*.safetensors")) if blocks is None else [blocks]:
         with file.open("rb", buffering=0) as handle:
             while not pool.resident() and handle.read(READ_BYTES):
                 pass

@@ -10,7 +10,7 @@ from tunesmith.families.panels import DTYPES
 from tunesmith.models.adapters import MANIFEST_FILE, load_tensors
 from tunesmith.models.facts import count_text_parameters
 from tunesmith.models.options_check import required_memory
-from tunesmith.models.weights import load_model
+from tunesmith.models.weights import load_as_stored, load_model
 from tunesmith.train.adapters.checkpoint import TrainableParameters
 from tunesmith.train.adapters.full_finetuning import FullFinetuning
 from tunesmith.train.adapters.lora import attach
@@ -65,11 +65,11 @@ def load_base(spec: TrainSpec, device: Device, ranks: Ranks = ONE_RANK) -> Loade
 def _with_adapter(spec: TrainSpec, device: Device) -> LoadedBase:
     if device.is_gpu and spec.options.quantization == "none":
         _check_weights(spec, device)
-    kept = device.dtype == torch.float32 and not device.is_gpu  # 16 bits, as the file has them
-    dtype = DTYPES[width_in_memory(spec)] if kept else device.dtype
-    model = load_model(spec.base_dir, dtype, device.name, spec.options.quantization)
-    if kept:
+    if device.dtype == torch.float32 and not device.is_gpu and spec.options.quantization == "none":
+        model = load_as_stored(spec.base_dir, DTYPES[width_in_memory(spec)])
         widen_vectors(model)
+    else:
+        model = load_model(spec.base_dir, device.dtype, device.name, spec.options.quantization)
     return _attached(spec, model)
 
 

@@ -1,11 +1,12 @@
 """Tiny random models of each architecture that is read, and GGUF files of them with the gguf package's own names."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from gguf import MODEL_ARCH_NAMES, GGMLQuantizationType, GGUFWriter, get_tensor_name_map, quantize
+from gguf import GGML_QUANT_SIZES, MODEL_ARCH_NAMES, GGMLQuantizationType, GGUFWriter, get_tensor_name_map, quantize
 from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
@@ -15,6 +16,8 @@ TOKENS = ["<|start|>", "<|end|>", "<tool>", *BYTES, "12", "he", "ll", "hell", "h
 MERGES = ["1 2", "h e", "l l", "he ll", "hell o"]
 TYPES = [3, 3, 4, *[1] * (len(TOKENS) - 3)]
 RAW = GGMLQuantizationType.F32
+HALVES = {"Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}  # scales of a block
+SCALE = 2e-4  # so that a tiny model's logits are no larger than others'
 
 
 @dataclass(frozen=True)
@@ -93,18 +96,22 @@ def write_file(
     path: Path,
     architecture: str,
     model: PreTrainedModel,
-    kind: GGMLQuantizationType = RAW,
+    kind: GGMLQuantizationType | Callable[[str], GGMLQuantizationType] = RAW,
     keys: dict[str, object] | None = None,
     extra: dict[str, NDArray[np.float32]] | None = None,
 ) -> Path:
-    """The model's matrices as `kind`, vectors in float32; keys with None are left out."""
+    """The model's matrices as `kind`, or what that says of their names, vectors in float32.
+
+    Keys with None are left out.
+    """
     writer = GGUFWriter(path, architecture)
     own = {f"{architecture}.{key}": value for key, value in (KEYS | FILES[architecture].keys).items()}
     for key, value in (own | VOCABULARY | (keys or {})).items():
         _add_key(writer, key, value)
     for name, values in {**named(architecture, model), **(extra or {})}.items():
-        packed = values if values.ndim == 1 else pack(values, kind)
-        writer.add_tensor(name, packed, raw_dtype=None if values.ndim == 1 else kind)
+        own = kind if isinstance(kind, GGMLQuantizationType) else kind(name)
+        packed = values if values.ndim == 1 else pack(values, own)
+        writer.add_tensor(name, packed, raw_dtype=None if values.ndim == 1 else own)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -135,6 +142,9 @@ def pack(values: NDArray[np.float32], kind: GGMLQuantizationType) -> NDArray[np.
 
         shape = quant_shape_to_byte_shape(values.shape, kind)
         packed = np.random.default_rng(1).integers(0, 48, shape).astype(np.uint8)  # no scale in them is not finite
+        for at in HALVES.get(kind.name, ()):
+            size = GGML_QUANT_SIZES[kind][1]
+            packed.reshape(-1, size)[:, at : at + 2] = np.array([SCALE], np.float16).view(np.uint8)
     return packed
 
 

@@ -1,4 +1,6 @@
-"""Converts a GGUF file to a Hugging Face directory with dequantised weights.
+"""Converts a GGUF file to a Hugging Face directory.
+
+Numbers of 16 and 32 bits stay what they are, quantised ones become float32.
 
 It does not use transformers' GGUF loader, which drops the digit pre-tokenizer of SmolLM2 (numbers would get other ids
 than the model was trained on) and returns a model that cannot be saved. Any quantisation is read that the gguf library
@@ -19,6 +21,7 @@ from tunesmith.families.support import unsupported
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.base_check import unusable
 from tunesmith.models.gguf.architectures import ARCHITECTURES, Architecture
+from tunesmith.models.gguf.block_index import Places, places_of
 from tunesmith.models.gguf.config import config
 from tunesmith.models.gguf.gguf_model import GgufModel
 from tunesmith.models.gguf.metadata import open_gguf
@@ -65,13 +68,19 @@ def _unasked(size: int) -> None:
 
 
 def convert(gguf_file: Path, directory: Path, planned: Callable[[int], None] = _unasked) -> None:
-    """Writes the model into `directory`, in Hugging Face's layout and float32.
+    """Writes the model into `directory`, in Hugging Face's layout: exactly, in 16 bits what the file has so.
 
     `planned` is told how many bytes its weights will take. Each is read and written by itself, so the memory that this
     takes does not grow with the model. Raises InvalidRequest for a file that is damaged or of another kind.
     """
     with _explaining(gguf_file):
         _convert(gguf_file, directory, planned)
+
+
+def find_blocks(gguf_file: Path) -> Places:
+    """Where the quantised matrices are that can be served as they are."""
+    with _explaining(gguf_file):
+        return places_of(weights_of(*_open(gguf_file)))
 
 
 @contextmanager

@@ -80,6 +80,7 @@ class GgufTensor(Protocol):
     data: NDArray[np.generic]
     tensor_type: "TensorKind"
     n_elements: int
+    data_offset: int
     shape: NDArray[np.uint32]
 
 

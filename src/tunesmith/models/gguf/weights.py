@@ -4,9 +4,8 @@ Each is exactly as the file has it.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,40 +16,61 @@ from tunesmith.models.gguf.gguf_model import GgufModel
 from tunesmith.models.gguf.metadata import EMBEDDINGS, OUTPUT, GgufTensor, values_of
 from tunesmith.models.gguf.rotation import FACTORS, LONG, SHORT
 
-Change: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 NORM = "output_norm"
 GLOBAL = {EMBEDDINGS: "model.embed_tokens.weight", OUTPUT: "lm_head.weight"}
-BLOCK_VALUES = 4 * 1024 * 1024  # read at a time of a tensor that stays as it is: 16 MiB
+BLOCK_VALUES = 4 * 1024 * 1024  # read at a time: 16 MiB of float32
+NUMBER_BYTES = {"F32": 4, "BF16": 2, "F16": 2}  # of the formats that are written
 
 
 @dataclass(frozen=True, slots=True)
 class Weight:
     """A weight by its name in transformers, which is read when `blocks` is asked for.
 
-    `expert`: its place in a tensor that has those of all experts. `change`: what makes of the file's what it is here.
+    `expert`: its place in a tensor that has those of all experts. `heads`: so many have their two rotary halves
+    interleaved in the file. `less_one`: the file has it with the 1 that transformers adds.
     """
 
     name: str
     shape: tuple[int, ...]
     source: GgufTensor
     expert: int | None = None
-    change: Change | None = None
+    heads: int | None = None
+    less_one: bool = False
 
     @property
     def values(self) -> int:
         """How many numbers it has."""
         return math.prod(self.shape)
 
-    def blocks(self) -> Iterator[NDArray[np.float32]]:
-        """Its numbers in float32, some rows at a time."""
+    @property
+    def number(self) -> str:
+        """The format that holds it exactly, as safetensors names it: the file's own of 16 bits, else F32."""
+        kind = self.source.tensor_type.name
+        return kind if kind in NUMBER_BYTES and not self.less_one else "F32"
+
+    @property
+    def bytes(self) -> int:
+        """Those of its numbers."""
+        return self.values * NUMBER_BYTES[self.number]
+
+    def blocks(self) -> Iterator[NDArray[np.generic]]:
+        """Its numbers, some rows at a time; those of bfloat16 as their bytes."""
         data = self.source.data if self.expert is None else self.source.data[self.expert]
-        if self.change is not None or data.ndim < 2:
-            values = values_of(self.source, data)
-            yield values if self.change is None else np.ascontiguousarray(self.change(values))
+        order = None if self.heads is None else separated(self.shape[0], self.heads)
+        if data.ndim < 2:
+            values = self._numbers(data)
+            yield values if order is None else values[order]
             return
         rows = max(1, BLOCK_VALUES * len(data) // max(1, self.values))
         for start in range(0, len(data), rows):
-            yield values_of(self.source, data[start : start + rows])
+            chosen = slice(start, start + rows)
+            yield self._numbers(data[chosen] if order is None else data[order[chosen]])
+
+    def _numbers(self, data: NDArray[np.generic]) -> NDArray[np.generic]:
+        if self.number != "F32":
+            return np.ascontiguousarray(data)
+        values = values_of(self.source, data)
+        return values - np.float32(1) if self.less_one else values
 
 
 def weights_of(model: GgufModel, architecture: Architecture) -> list[Weight]:
@@ -73,25 +93,17 @@ def _named(tensor: GgufTensor, model: GgufModel, architecture: Architecture) -> 
         yield Weight(GLOBAL[tensor.name], shape, tensor)
         return
     place, part, kind = _split(tensor.name)
-    change = _change(part, model, architecture)
+    less_one = architecture.adds_one and part.endswith("norm")
     if part == NORM:
-        yield Weight(f"model.norm.{kind}", shape, tensor, None, change)
+        yield Weight(f"model.norm.{kind}", shape, tensor, less_one=less_one)
         return
     path = f"model.layers.{place}.{architecture.parts[part]}.{kind}"
     if "{}" in path:
-        yield from (Weight(path.format(index), shape[1:], tensor, index, change) for index in range(shape[0]))
+        yield from (Weight(path.format(index), shape[1:], tensor, index) for index in range(shape[0]))
     else:
         row = part == "ffn_gate_inp_shexp" and len(shape) == 1
-        yield Weight(path, (1, *shape) if row else shape, tensor, None, change)
-
-
-def _change(part: str, model: GgufModel, architecture: Architecture) -> Change | None:
-    if architecture.adds_one and part.endswith("norm"):
-        return lambda values: values - np.float32(1)
-    if architecture.interleaved and part in ("attn_q", "attn_k"):
-        heads = model.heads if part == "attn_q" else model.kv_heads
-        return lambda values: separate(values, heads)
-    return None
+        heads = {"attn_q": model.heads, "attn_k": model.kv_heads}.get(part) if architecture.interleaved else None
+        yield Weight(path, (1, *shape) if row else shape, tensor, None, heads, less_one)
 
 
 def _split(name: str) -> tuple[str, str, str]:
@@ -126,10 +138,9 @@ def _all(blocks: Iterable[str], parts: Iterable[str], kind: str) -> set[str]:
     return {f"{block}{part}.{kind}" for block in blocks for part in parts}
 
 
-def separate(rows: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
-    """Separates the two rotary halves of each head, as transformers has them.
+def separated(rows: int, heads: int) -> NDArray[np.int64]:
+    """The file's rows in the order that separates the two rotary halves of each head, as transformers has them.
 
     llama.cpp interleaves them.
     """
-    split = rows.reshape(heads, rows.shape[0] // heads // 2, 2, *rows.shape[1:])
-    return np.ascontiguousarray(split.swapaxes(1, 2).reshape(rows.shape))
+    return np.ascontiguousarray(np.arange(rows).reshape(heads, rows // heads // 2, 2).swapaxes(1, 2).reshape(rows))

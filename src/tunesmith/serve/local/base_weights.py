@@ -2,16 +2,20 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+import numpy
+
 from tunesmith.families.array_panels import DTYPES, KINDS, Weights, Width
+from tunesmith.families.blocks.panels import format_of
 from tunesmith.families.layout import HEAD_NORMS, LAYER_NORMS, SHARED_INPUTS, layer_path
 from tunesmith.families.rotation import Angles, Rotation
 from tunesmith.families.served_shape import EMBEDDING, HEAD, ServedShape, has_its_tensors, served_shape
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.kernels.vectors import HAS_HALF, Number
+from tunesmith.models.gguf.block_index import BlockMatrix
 from tunesmith.models.mapped import map_tensors
 from tunesmith.serve.local.adapter_panels import Part
 
@@ -28,6 +32,7 @@ class BaseWeights:
     parts: Sequence[tuple[Part, ...]]  # LAYER_MATRICES for each layer: linears that read the same input
     norms: Sequence[Mapping[str, str]]  # of each layer: the field of the kernels' table -> the module's path
     rotation: Angles
+    blocks: Mapping[str, BlockMatrix] = field(default_factory=dict)  # of a GGUF file: served in place of the tensors
 
     def weight(self, path: str) -> Weights:
         """The weight of the module at `path`; the output layer's may be the embedding."""
@@ -37,6 +42,25 @@ class BaseWeights:
     def bias(self, path: str) -> Weights | None:
         """The bias of the module at `path`."""
         return self.tensors.get(f"{path}.bias")
+
+    def block_matrix(self, path: str) -> BlockMatrix | None:
+        """The blocks of the module at `path`, where the file that the base came from has them."""
+        name = f"{path}.weight"
+        tied = name == HEAD and numpy.may_share_memory(self.weight(path), self.tensors[EMBEDDING])
+        return self.blocks.get(EMBEDDING if tied else name)
+
+    def block_format(self, parts: Sequence[Part]) -> Number | None:
+        """The format of panels that hold the blocks of these linears as they are; None where there is none."""
+        matrices = [self.block_matrix(part.path) for part in parts]
+        kinds = [matrix.kind for matrix in matrices if matrix is not None]
+        return format_of(kinds) if len(kinds) == len(matrices) else None
+
+    def is_in_blocks(self) -> bool:
+        """Whether most of the linear layers' weights are."""
+        matrices = [self.block_matrix(path) for path in self.sizes]
+        sizes = [outputs * inputs for outputs, inputs in self.sizes.values()]
+        inside = sum(size for size, matrix in zip(sizes, matrices, strict=True) if matrix is not None)
+        return 2 * inside > sum(sizes)
 
     def linears(self) -> list[Weights]:
         """The weights of all linear layers."""

@@ -11,62 +11,33 @@ which and why); `supports` says no to them and `runner.TransformersRunner` takes
 """
 
 import weakref
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import numpy
 from numpy import float32
 from numpy.typing import NDArray
 
-from tunesmith.families.array_panels import (
-    KINDS,
-    Weights,
-    Width,
-    kind_of,
-    narrowest,
-    pack_bias,
-    packing,
-    panel_bytes,
-    take_panels,
-    whole_panels,
-    widen,
-    widen_rows,
-)
+from tunesmith.families.array_panels import KINDS, Weights, Width, whole_panels, widen, widen_rows
 from tunesmith.families.formulas import Formulas
 from tunesmith.families.served_shape import ServedShape
 from tunesmith.kernels.records import Records
 from tunesmith.kernels.serving.step import serving_step
 from tunesmith.kernels.serving.step_args import LAYER, MATRIX, STEP_ARGS, phases
 from tunesmith.kernels.thread_pool import MOST_THREADS, ThreadPool
-from tunesmith.kernels.vectors import FLOAT_BYTES, HAS_HALF, LANES, PANEL_ROW_BYTES, QUANTISED, Number
+from tunesmith.kernels.vectors import FLOAT_BYTES, HAS_HALF, LANES, PANEL_ROW_BYTES, QUANTISED
 from tunesmith.serve.engine.model import SequenceChunk
-from tunesmith.serve.giving_way import give_way
-from tunesmith.serve.local.adapter_panels import PanelAdapter, Part, pack_adapter
+from tunesmith.serve.local.adapter_panels import PanelAdapter, pack_adapter
 from tunesmith.serve.local.adapters import check_fit, read_adapter
 from tunesmith.serve.local.base_weights import BaseWeights
 from tunesmith.serve.local.kv_cache import KeyValues
+from tunesmith.serve.local.panels.lines import Line, pack_lines
 from tunesmith.serve.local.rereading import Rereading
 from tunesmith.serve.local.runner import AnyAdapter
 from tunesmith.serve.local.step import Steps
 from tunesmith.system.cpu import cpu_count
-from tunesmith.system.pages import ArraySlab, SpareSlab, fresh_slab, is_of_file, release_pages
-
-HEAD = "lm_head"
-HEAD_WIDTHS: dict[Width, Width] = {"int4": "int8"}  # the output layer decides between near tokens: it keeps 8 bits
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Line:
-    """Linears that read the same input."""
-
-    weight: Weights  # panels
-    kind: Number  # the format of their numbers
-    inputs: int
-    bias: NDArray[float32] | None
-    parts: tuple[Part, ...]
+from tunesmith.system.pages import SpareSlab, evict_pages
 
 
 class CompiledRunner:
@@ -84,7 +55,8 @@ class CompiledRunner:
         self._rereading = None if base.rotation.border is None else Rereading(base.rotation.border)
         self._logit_scale, self._logit_cap = shape.logit_scale, shape.logit_cap
         self._embedding = _embedding(base)
-        self._lines = _lines(base, width)
+        self._lines = pack_lines(base, width)
+        evict_pages(self._embedding)  # few rows of it are read
         self._norms = [{field: _norm(base, path) for field, path in paths.items()} for paths in base.norms]
         self._final_norm = _norm(base, "model.norm")
         self._cache = KeyValues(shape.layers, shape.kv_heads, shape.head)
@@ -185,7 +157,7 @@ class CompiledRunner:
         self._layer_table["values"] = [array.ctypes.data for array in self._cache.values]
 
 
-def _tables(lines: Sequence[_Line], norms: Sequence[dict[str, NDArray[float32]]]) -> tuple[Records, Records, Records]:
+def _tables(lines: Sequence[Line], norms: Sequence[dict[str, NDArray[float32]]]) -> tuple[Records, Records, Records]:
     """Empty arguments of a step, the layers without keys and values, the matrices.
 
     They point into `lines` and `norms`, which the runner keeps.
@@ -200,58 +172,6 @@ def _tables(lines: Sequence[_Line], norms: Sequence[dict[str, NDArray[float32]]]
         row["bias"] = 0 if line.bias is None else line.bias.ctypes.data
         row["panel_stride"] = line.weight.strides[0]
     return numpy.zeros(1, STEP_ARGS), layer_table, matrix_table
-
-
-def _lines(base: BaseWeights, width: Width) -> list[_Line]:
-    """Of all layers, LAYER_MATRICES each, and the output layer's."""
-    head = (Part(HEAD, (len(base.weight(HEAD)),)),)
-    groups = [*base.parts, head]
-    weights = [_pieces(base, parts) for parts in groups]
-    widths = [narrowest(of[0].shape[1], width, base.stored()) for of in weights[:-1]]
-    widths.append(narrowest(base.shape.hidden, HEAD_WIDTHS.get(width, width), base.stored()))
-    every = [*zip(groups, weights, widths, strict=True)]
-    slab = fresh_slab(sum(panel_bytes(pieces, own) for _, pieces, own in every))
-    lines = [_line(base, parts, of, own, slab) for parts, of, own in every]
-    embedding = base.weight("model.embed_tokens")  # may be the output layer's too, and is read by its rows
-    read_again = is_of_file(embedding)
-    _run(
-        partial(_pack, work, rows, release=read_again or not numpy.may_share_memory(rows, embedding))
-        for (_, of, own), line in zip(every, lines, strict=True)
-        for work, rows in packing(of, line.weight, own)
-    )
-    return lines
-
-
-def _pieces(base: BaseWeights, parts: tuple[Part, ...]) -> list[Weights]:
-    return [piece for part in parts for piece in part.pieces(base.weight(part.path))]
-
-
-def _line(
-    base: BaseWeights, parts: tuple[Part, ...], weights: Sequence[Weights], width: Width, slab: ArraySlab
-) -> _Line:
-    biases = [(part, base.bias(part.path)) for part in parts]
-    pieces = [piece for part, bias in biases if bias is not None for piece in part.pieces(bias)]
-    panels = take_panels(weights, width, slab)
-    return _Line(panels, kind_of(width), weights[0].shape[1], pack_bias(pieces) if pieces else None, parts)
-
-
-def _pack(work: Callable[[], None], rows: Weights, *, release: bool) -> None:
-    """Packs a piece, and gives its weights' memory back so that the base is not in memory twice."""
-    work()
-    if release:
-        release_pages(rows)
-
-
-def _run(work: Iterable[Callable[[], None]]) -> None:
-    with ThreadPoolExecutor(cpu_count(), thread_name_prefix="tunesmith-packing") as pool:
-        pieces = [pool.submit(one) for one in work]
-        try:
-            for piece in pieces:
-                give_way()
-                piece.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # leaving the pool waits for those that have begun
-            raise
 
 
 def _embedding(base: BaseWeights) -> Weights:

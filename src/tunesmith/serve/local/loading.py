@@ -1,12 +1,15 @@
 """Loads a base into a runner, in 16 bits where that is accurate enough.
 
-It is where its file is in 16 bits. Without torch where the base is compiled and its files say what it is; others are
-loaded by transformers, in the format of the file. The weights are views of it until each is packed and let go, so there
-is never a copy of the whole base beside the panels.
+It is where its file is in 16 bits. What came from a GGUF file of quantised blocks is served from these. Without torch
+where the base is compiled and its files say what it is; others are loaded by transformers, in the format of the file.
+The weights are views of it until each is packed and let go, so there is never a copy of the whole base beside the
+panels.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import structlog
 
@@ -19,6 +22,7 @@ from tunesmith.kernels.serving.packing import pack_squares
 from tunesmith.kernels.serving.step import serving_step
 from tunesmith.kernels.vectors import HAS_HALF
 from tunesmith.models.directory import fingerprint
+from tunesmith.models.gguf.block_index import map_blocks
 from tunesmith.render.renderer import load_renderer
 from tunesmith.serve.engine.model import SequenceChunk
 from tunesmith.serve.local.base_weights import BaseWeights, map_weights
@@ -39,9 +43,10 @@ from tunesmith.system.cpu import cpu_count
 from tunesmith.system.memory import free_memory
 
 log = structlog.get_logger(__name__)
+Format: TypeAlias = Width | Literal["blocks"]  # those of a GGUF file
 
 
-def load_runner(base_dir: Path, settings: Settings) -> tuple[Runner, Width]:
+def load_runner(base_dir: Path, settings: Settings) -> tuple[Runner, Format]:
     """The runner and the number format of its weights. Takes seconds.
 
     Raises InvalidRequest if the setting `serve_weights` asks for a format that this base or machine does not support.
@@ -55,18 +60,18 @@ def load_runner(base_dir: Path, settings: Settings) -> tuple[Runner, Width]:
     return _by_transformers(base_dir, settings)
 
 
-def _by_transformers(base_dir: Path, settings: Settings) -> tuple[Runner, Width]:
+def _by_transformers(base_dir: Path, settings: Settings) -> tuple[Runner, Format]:
     """Of a base whose files leave something to its family, or whose family is not compiled."""
     from tunesmith.families.panels import DTYPES
     from tunesmith.models.facts import compiled_width
-    from tunesmith.models.weights import load_model
+    from tunesmith.models.weights import load_as_stored
     from tunesmith.serve.local.torch_weights import supports, weights_of
     from tunesmith.serve.local.transformers_runner import TransformersRunner
 
     kind = DTYPES[compiled_width(base_dir, "serving")]
-    model = load_model(base_dir, kind)
+    model = load_as_stored(base_dir, kind)
     if supports(model):
-        return _compiled(weights_of(model), lambda: weights_of(load_model(base_dir, kind)), base_dir, settings)
+        return _compiled(weights_of(model), lambda: weights_of(load_as_stored(base_dir, kind)), base_dir, settings)
     _refuse(settings.serve_weights, False, "is of a family that is only served in float32")
     return TransformersRunner(model.float()), "float32"
 
@@ -82,7 +87,7 @@ def _own_modules(base_dir: Path) -> Runner:
 
 def _compiled(
     weights: BaseWeights, again: Callable[[], BaseWeights], base_dir: Path, settings: Settings
-) -> tuple[Runner, Width]:
+) -> tuple[Runner, Format]:
     """`again`: the weights once more, since a runner may use them up."""
     entries = serving_step, pack_squares, round_panels
     if not all(map(is_cached, entries)):
@@ -92,6 +97,10 @@ def _compiled(
     wanted = settings.serve_weights
     if wanted == "float32":
         return CompiledRunner(weights), "float32"
+    if wanted != "float16" and HAS_HALF:  # which the scales of blocks are in
+        in_blocks = replace(weights, blocks=map_blocks(base_dir))
+        if in_blocks.is_in_blocks():
+            return CompiledRunner(in_blocks, "float32" if wanted == "auto" else wanted), "blocks"
     if wanted in QUANTISED:
         return _rounded(weights, again, base_dir, settings), wanted
     if wanted == "auto" and (stored := weights.stored()) != "float32":
@@ -150,7 +159,7 @@ def _text(base_dir: Path) -> SequenceChunk[AnyAdapter]:
 
 def _fp16_if_accurate(
     weights: BaseWeights, again: Callable[[], BaseWeights], base_dir: Path, note: Path
-) -> tuple[Runner, Width]:
+) -> tuple[Runner, Format]:
     """float16 if it reads a text as float32 does; the finding is kept."""
     chunk = _text(base_dir)
     reference = CompiledRunner(weights).forward([chunk], cpu_count())

@@ -1,0 +1,1 @@
+"""Quantised blocks of GGUF files, as they are and in panels."""
