@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.families.trial import train as train_tiny
+from tests.families.zoo import GEMMA3, Tiny, build
 from tests.train.conftest import write_tiny_base
 from tests.train.test_run import final_adapter, train
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
@@ -101,3 +103,18 @@ def resident_bytes(file: Path) -> int:
     sizes = [re.search(r"Rss: +([0-9]+) kB", part) for part in parts if str(file) in part]
     assert sizes
     return sum(int(size[1]) * 1024 for size in sizes if size)
+
+
+@pytest.mark.parametrize(("inner", "path"), [(96, "compiled"), (90, "tree")])
+def test_a_scaled_embedding_is_not_rounded(inner: int, path: str, tmp_path: Path) -> None:
+    """Gemma multiplies by the square root of the hidden size; the reference path has to agree, or all is padded."""
+    tiny = Tiny("gemma3_text", {**GEMMA3, "hidden_size": 80, "intermediate_size": inner})
+    found = []
+    for dtype in (torch.bfloat16, torch.float32):
+        folder = tmp_path / str(dtype)
+        build(tiny).bfloat16().to(dtype).save_pretrained(folder / "base")
+        kind, trained = train_tiny(folder / "base", folder)
+        assert kind == path
+        found.append(trained)
+    assert torch.equal(found[0].gradient, found[1].gradient)
+    assert found[0].loss == found[1].loss

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 from tunesmith.families.blocks.kinds import K_KINDS, KINDS
 from tunesmith.families.config_file import read_text_config, text_values
 from tunesmith.families.lora_layers import OTHER_PARTS, PACKED, SCALES, lora_share, percent
-from tunesmith.families.table import STAND_INS, Use, family_gap
+from tunesmith.families.table import STAND_INS, family_gap
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.directory import is_present, materialise, present_directory
 from tunesmith.models.gguf.block_index import block_places
@@ -108,17 +108,17 @@ def stored_width(directory: Path) -> Stored:
     return STORED.get(formats.pop(), "float32") if len(formats) == 1 else "float32"
 
 
-def compiled_width(directory: Path, use: Use) -> Stored:
+def compiled_width(directory: Path) -> Stored:
     """The format in which a base is loaded.
 
     As it is stored where compiled code widens it, else float32.
     """
-    return stored_width(directory) if is_compiled(read_family(directory), use) else "float32"
+    return stored_width(directory) if is_compiled(read_family(directory)) else "float32"
 
 
-def is_compiled(family: str, use: Use) -> bool:
+def is_compiled(family: str) -> bool:
     """Whether compiled code computes bases of this family."""
-    return family_gap(STAND_INS.get(family, family), use) is None
+    return family_gap(STAND_INS.get(family, family)) is None
 
 
 def read_family(directory: Path) -> str:

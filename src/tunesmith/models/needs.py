@@ -44,11 +44,11 @@ def needs(
     shape, family = cast(Shape, SimpleNamespace(**values)), str(values.get("model_type"))
     if narrow is None:
         narrow = any(str(part.get(name)) in NARROW for part in (config, values) for name in ("dtype", "torch_dtype"))
-    serving, training = (narrow and is_compiled(family, use) for use in ("serving", "training"))
-    weights = _weights(parameters, narrow=training)
-    state = STATE_BYTES * _lora_weights(shape, rank) + _output_bytes(shape, narrow=training)
+    narrow = narrow and is_compiled(family)
+    weights = _weights(parameters, narrow=narrow)
+    state = STATE_BYTES * _lora_weights(shape, rank) + _output_bytes(shape, narrow=narrow)
     kept, least = (tokens * token_bytes(shape, FLOAT32_BYTES, again) for again in (False, True))
-    return Needs(_weights(parameters, narrow=serving), weights + state + kept, weights + state + least)
+    return Needs(weights, weights + state + kept, weights + state + least)
 
 
 def _weights(parameters: int, *, narrow: bool) -> int:

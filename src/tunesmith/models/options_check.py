@@ -99,7 +99,7 @@ def _check_weights(base_dir: Path, base: str, *, wide: bool) -> None:
     """
     parameters = count_text_parameters(base_dir)
     needed, there = FLOAT32_BYTES * parameters, total_memory()
-    if needed > there and not wide and compiled_width(base_dir, "training") != "float32":
+    if needed > there and not wide and compiled_width(base_dir) != "float32":
         needed //= 2
     if needed > there:
         raise InvalidRequest(

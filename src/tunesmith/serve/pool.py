@@ -315,7 +315,7 @@ def _weight_bytes(base_dir: Path, settings: Settings) -> int:
         return in_blocks
     if settings.serve_weights in QUANTISED_BYTES:
         return _quantised_bytes(base_dir, parameters, settings.serve_weights)
-    narrow = settings.serve_weights == "auto" and compiled_width(base_dir, "serving") != "float32"
+    narrow = settings.serve_weights == "auto" and compiled_width(base_dir) != "float32"
     return (FLOAT32_BYTES // 2 if narrow else FLOAT32_BYTES) * parameters
 
 

@@ -20,7 +20,7 @@ def layouts(base_dir: Path, step_tokens: float, run_tokens: float) -> int:
 
     `step_tokens`: of the mean step, `run_tokens` of all; each row counts as a whole.
     """
-    compiled, narrow = _is_compiled(base_dir), compiled_width(base_dir, "training") != "float32"
+    compiled, narrow = _is_compiled(base_dir), compiled_width(base_dir) != "float32"
     size, free = _linear_bytes(base_dir), free_memory()
     copies = weight_copies(step_tokens, round(run_tokens), size, free, compiled=compiled, narrow=narrow)
     return max(1, copies)  # 0: the weights as they are stored
@@ -38,7 +38,7 @@ def of_job(measured: Benchmark, base_dir: Path, step_tokens: float, run_tokens: 
 
 
 def _is_compiled(base_dir: Path) -> bool:
-    return is_compiled(read_family(base_dir), "training")
+    return is_compiled(read_family(base_dir))
 
 
 def _linear_bytes(base_dir: Path) -> int:

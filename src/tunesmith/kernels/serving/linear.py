@@ -8,6 +8,7 @@ from tunesmith.kernels.elementwise import floats, gelu_mul_in_place, silu_mul_in
 from tunesmith.kernels.multiply import multiply
 from tunesmith.kernels.pieces import add_bias, piece_panels
 from tunesmith.kernels.quantised import multiply_frozen
+from tunesmith.kernels.records import Activation
 from tunesmith.kernels.serving.step_args import (
     LORA_A,
     LORA_COLUMNS,
@@ -22,7 +23,6 @@ from tunesmith.kernels.serving.step_args import (
     SEGMENT_LORA,
     SEGMENT_ROW,
     SEGMENT_ROWS,
-    Activation,
     Matrix,
     StepArgs,
 )

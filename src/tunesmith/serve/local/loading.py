@@ -68,7 +68,7 @@ def _by_transformers(base_dir: Path, settings: Settings) -> tuple[Runner, Format
     from tunesmith.serve.local.torch_weights import supports, weights_of
     from tunesmith.serve.local.transformers_runner import TransformersRunner
 
-    kind = DTYPES[compiled_width(base_dir, "serving")]
+    kind = DTYPES[compiled_width(base_dir)]
     model = load_as_stored(base_dir, kind)
     if supports(model):
         return _compiled(weights_of(model), lambda: weights_of(load_as_stored(base_dir, kind)), base_dir, settings)
