@@ -22,7 +22,8 @@ from tunesmith.evals.statistics import (
     wilson,
 )
 
-TRIALS = 10_000 if WHOLE else 4_000
+TRIALS = 10_000
+FEWER = TRIALS if WHOLE else 4_000  # of what takes seconds
 
 
 @pytest.mark.parametrize(
@@ -63,11 +64,11 @@ def test_base_against_base_is_decided_in_at_most_5_percent_and_20_points_are_fou
     def found(before: float, after: float, alike: float, rows: int) -> float:
         """How often the test decides, where `alike` of the rows have the same answer on both sides."""
         decided = 0
-        for _ in range(TRIALS):
+        for _ in range(FEWER):
             first = draw.random(rows) < before
             second = np.where(draw.random(rows) < alike, first, draw.random(rows) < after)
             decided += mcnemar(int((second & ~first).sum()), int((first & ~second).sum())) < statistics.ALPHA
-        return decided / TRIALS
+        return decided / FEWER
 
     assert found(0.6, 0.6, 0.3, 100) <= 0.05
     assert found(0.5, 0.5, 0.0, 300) <= 0.05
@@ -88,10 +89,10 @@ def test_the_bootstraps_interval_covers_the_truth(
     """`alike`: how much the answers of one conversation go together (intraclass correlation)."""
     monkeypatch.setattr(statistics, "DRAWS", 2000)
     draw = np.random.default_rng(3)
-    shares = np.full((conversations, TRIALS), truth)
+    shares = np.full((conversations, FEWER), truth)
     if alike:
         strength = (1 - alike) / alike
-        shares = draw.beta(truth * strength, (1 - truth) * strength, (conversations, TRIALS))
+        shares = draw.beta(truth * strength, (1 - truth) * strength, (conversations, FEWER))
     sums = draw.binomial(turns, shares).astype(np.float64)
     sizes = np.full(conversations, float(turns))
     covered = 0
@@ -99,18 +100,18 @@ def test_the_bootstraps_interval_covers_the_truth(
         low, high = bootstrap(block, sizes)
         covered += int(((low <= truth) & (truth <= high)).sum())
     least = 0.935 if alike and truth == 0.1 else 0.94  # few rows are right, in few conversations: the hardest case
-    assert least <= covered / TRIALS <= 0.962  # a binomial has steps
+    assert least <= covered / FEWER <= 0.962  # a binomial has steps
 
 
 def test_the_bootstraps_interval_covers_a_lopsided_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statistics, "DRAWS", 1000)
     draw = np.random.default_rng(3)
-    sums = draw.exponential(0.3, (50, TRIALS)) - 0.3 + draw.normal(0, 0.2, (50, TRIALS))
+    sums = draw.exponential(0.3, (50, FEWER)) - 0.3 + draw.normal(0, 0.2, (50, FEWER))
     covered = 0
     for block in np.array_split(sums, 40, axis=1):
         low, high = bootstrap(block, np.ones(50))
         covered += int(((low <= 0) & (high >= 0)).sum())
-    assert 0.93 <= covered / TRIALS <= 0.97
+    assert 0.93 <= covered / FEWER <= 0.97
 
 
 @pytest.mark.parametrize(("conversations", "turns"), [(50, 4), (100, 1)])
@@ -119,7 +120,7 @@ def test_the_flips_of_whole_conversations_decide_nothing_in_95_percent(
 ) -> None:
     monkeypatch.setattr(statistics, "DRAWS", 1000)
     draw = np.random.default_rng(4)
-    own = draw.normal(0, 0.3, (conversations, TRIALS)) * turns
+    own = draw.normal(0, 0.3, (conversations, FEWER)) * turns
     p = sign_flips(own + draw.normal(0, 0.2 * turns**0.5, own.shape))
     assert 0.04 <= float((p < statistics.ALPHA).mean()) <= 0.055
 

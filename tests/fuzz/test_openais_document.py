@@ -9,7 +9,7 @@ from tests.fuzz.documents import official
 from tests.fuzz.fuzzing import Fuzzer, Objects
 from tests.servers import Server
 
-EXAMPLES = int(os.environ.get("TUNESMITH_FUZZ_EXAMPLES", "2"))
+EXAMPLES = int(os.environ.get("TUNESMITH_FUZZ_EXAMPLES", "4"))
 
 
 def test_server_answers_as_openais_document_says(
