@@ -132,11 +132,21 @@ def test_a_job_survives_kill_9_of_worker_and_trainer(
 
 def uninterrupted(settings: Settings, job: JobRow, directory: Path) -> Path:
     """The adapter of the same spec, trained in one go."""
-    spec = json.loads(JobFiles(settings.paths.jobs, job.id).spec(job.attempt).read_text())
-    path = directory / "spec.json"
-    path.write_text(json.dumps(spec | {"output_dir": str(directory / "output")}))
+    path = spec_again(settings, job, directory)
     subprocess.run([sys.executable, "-m", "tunesmith.train", str(path)], check=True, stdout=subprocess.DEVNULL)
     return directory / "output" / "adapter"
+
+
+def spec_again(settings: Settings, job: JobRow, directory: Path) -> Path:
+    """The spec of the job's last attempt, for a training in `directory`."""
+    spec = json.loads(JobFiles(settings.paths.jobs, job.id).spec(job.attempt).read_text())
+    if not Path(spec["training_file"]).exists():  # of a file in object storage the job's copy ends with the job
+        store = open_store(settings)
+        spec["training_file"] = str(store.files.local_copy(job.training_file))
+        store.close()
+    path = directory / "spec.json"
+    path.write_text(json.dumps(spec | {"output_dir": str(directory / "output")}))
+    return path
 
 
 def digest(adapter: Path) -> str:
