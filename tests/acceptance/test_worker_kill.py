@@ -111,7 +111,7 @@ def test_a_job_survives_kill_9_of_worker_and_trainer(
     second = start_worker()
     psutil.wait_procs([orphan], timeout=15)  # it ends by itself: its worker is gone
     assert not orphan.is_running()
-    before = wait_for(store, job, lambda row: row.worker is not None and row.attempt >= 3, 20)
+    before = wait_for(store, job, lambda row: row.worker is not None and row.attempt >= 3, 60)
     if not before.status.finished:
         wait_for(store, job, lambda row: row.last_step >= min(before.last_step + 2, STEPS - 1), 120)
         only_trainer(second).send_signal(signal.SIGKILL)
