@@ -140,7 +140,7 @@ def uninterrupted(settings: Settings, job: JobRow, directory: Path) -> Path:
 def spec_again(settings: Settings, job: JobRow, directory: Path) -> Path:
     """The spec of the job's last attempt, for a training in `directory`."""
     spec = json.loads(JobFiles(settings.paths.jobs, job.id).spec(job.attempt).read_text())
-    if not Path(spec["training_file"]).exists():  # of a file in object storage the job's copy ends with the job
+    if settings.storage is not None:  # the job's copy ends with the job, just after its last event
         store = open_store(settings)
         spec["training_file"] = str(store.files.local_copy(job.training_file))
         store.close()
