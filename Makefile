@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 TESTERS := 3
 export TORCH_INDEX
 
-.PHONY: help demo serve test test-failed test-whole test-cluster rolling-restart power-cuts kills-ray fuzz wheel lint format docs families coverage-api client-trials trial-vllm setup clean
+.PHONY: help demo serve test test-failed test-whole test-cluster test-cluster-ray rolling-restart power-cuts kills-ray fuzz wheel lint format docs families coverage-api client-trials trial-vllm setup clean
 
 help:
 	@echo "make demo    set up, train a small model on examples/weather-jokes.jsonl, compare it with its base"
@@ -17,9 +17,10 @@ help:
 	@echo "make test    all tests, in three processes (TESTERS=2: in two)          make lint    ruff, mypy, import-linter"
 	@echo "make test-whole       the same, with all cases of the long lists that make test takes a part of"
 	@echo "make test-cluster     contract and acceptance tests over two servers, two workers, PostgreSQL and S3"
+	@echo "make test-cluster-ray   the same, with jobs that train on the nodes of a Ray cluster"
 	@echo "make rolling-restart  1,000 operations while two servers behind a proxy restart in turn"
 	@echo "make power-cuts   100 power cuts during training, on a disk that loses what was not synced"
-	@echo "make kills-ray    30 kills on a Ray cluster of two nodes: nodes, trainers, actors, workers, heads (docs/scaling.md)"
+	@echo "make kills-ray    30 kills on a Ray cluster of two nodes, and a job on both (docs/scaling.md)"
 	@echo "make fuzz    schemathesis at length: about 13,000 requests by two OpenAPI documents, and hypothesis's properties"
 	@echo "make wheel   build the wheel, and run the demo from it in an empty environment"
 	@echo "make docs    rewrite docs/cli.md, docs/settings.md, docs/dataset-format.md and the README's tree of folders"
@@ -50,6 +51,9 @@ test-whole: setup
 test-cluster: setup
 	TUNESMITH_TEST_CLUSTER=1 $(BIN)/python -m pytest tests/cluster tests/contract tests/acceptance
 
+test-cluster-ray: setup
+	TUNESMITH_TEST_CLUSTER=1 TUNESMITH_TEST_RAY=1 $(BIN)/python -m pytest tests/cluster/test_main_path.py tests/contract tests/acceptance
+
 rolling-restart: setup
 	ROLLING_REQUESTS=1000 $(BIN)/python -m pytest -s tests/cluster/test_rolling_restart.py
 
@@ -57,7 +61,7 @@ power-cuts: setup
 	POWER_CUTS=100 $(BIN)/python -m pytest -s tests/acceptance/power_cut/test_power_cut.py
 
 kills-ray: setup
-	OMP_NUM_THREADS=1 RAY_KILLS=30 $(BIN)/python -m pytest -s tests/acceptance/ray/test_kills.py
+	OMP_NUM_THREADS=1 RAY_KILLS=30 $(BIN)/python -m pytest -s tests/acceptance/ray
 
 fuzz: setup
 	TUNESMITH_FUZZ_EXAMPLES=100 $(BIN)/python -m pytest tests/fuzz

@@ -71,10 +71,11 @@ def postgres_server() -> Iterator[Path]:
 @pytest.fixture
 def postgres_url(postgres_socket: Path) -> str:
     """An empty schema that is the URL's default; a database for each test would take 8 MB and a second to remove."""
-    return _new_schema(postgres_socket)
+    return new_schema(postgres_socket)
 
 
-def _new_schema(postgres_socket: Path) -> str:
+def new_schema(postgres_socket: Path) -> str:
+    """The URL of an empty schema."""
     name = f"test_{next(_numbers)}"
     try:
         with psycopg.connect(host=str(postgres_socket), user="postgres", dbname="postgres", autocommit=True) as started:
@@ -109,7 +110,7 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def migration(postgres_socket: Path) -> list[Statement]:
     """What the migrations tell PostgreSQL to do, from the first to the newest."""
     told: list[Statement] = []
-    settings = Settings(database_url=_new_schema(postgres_socket))
+    settings = Settings(database_url=new_schema(postgres_socket))
     database = Database(database_url(settings))
 
     @event.listens_for(database.engine, "before_cursor_execute")

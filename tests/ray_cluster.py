@@ -2,6 +2,8 @@
 
 As a module it is that process: its first line on stdout is the address, each line on stdin a command, and the end of
 stdin the end of the cluster. Ray's own token keeps others on the machine out.
+
+With TUNESMITH_TEST_RAY=1 servers and workers of other tests train on a cluster (`make test-cluster-ray`).
 """
 
 import json
@@ -12,12 +14,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
 from tunesmith.launch.ray.launcher import LOOPBACK
 
+RAY = "TUNESMITH_TEST_RAY"
 TOKEN = secrets.token_hex(32)
 ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
@@ -33,9 +37,10 @@ HEAD_CPUS = 0  # so that jobs run on nodes, which can be killed
 class RayCluster:
     """A head without room for jobs, and nodes with one processor each."""
 
-    def __init__(self, nodes: int = 2) -> None:
+    def __init__(self, nodes: int = 2, of_nodes: Mapping[str, str] | None = None) -> None:
         self.ports = [_free_port(), _free_port()]
-        self.environment = {**ENVIRONMENT, "TMPDIR": tempfile.gettempdir()}
+        self.environment = {**ENVIRONMENT, "TMPDIR": tempfile.gettempdir()}  # of whoever connects, too
+        self.of_nodes = of_nodes or {}  # such as the keys of a bucket
         self.nodes = nodes
         self.directory = tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp")
         self._process: subprocess.Popen[str] | None = None
@@ -50,7 +55,7 @@ class RayCluster:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,
-                env={**os.environ, **self.environment},
+                env={**os.environ, **self.of_nodes, **self.environment},
                 start_new_session=True,
             )
         self.address = cast(str, self._answer())
@@ -105,6 +110,24 @@ class RayCluster:
         while not (line := self._process.stdout.readline()).startswith("answer "):
             assert line, (Path(self.directory.name) / "stderr").read_text()
         return json.loads(line.removeprefix("answer "))
+
+
+@contextmanager
+def launching(directory: Path, environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """With TUNESMITH_TEST_RAY=1 a cluster until the block ends, and the variables of a process that trains there.
+
+    `environment`: the variables of that process so far. With a bucket the nodes see no data directory.
+    """
+    if not os.environ.get(RAY):
+        yield {}
+        return
+    cluster = RayCluster(of_nodes=environment)
+    cluster.start()
+    try:
+        node = {"TUNESMITH_RAY_NODE_DIR": str(directory / "node")} if "TUNESMITH_STORAGE" in environment else {}
+        yield {**cluster.environment, "TUNESMITH_LAUNCHER": cluster.address, **node}
+    finally:
+        cluster.close()
 
 
 def _free_port() -> int:

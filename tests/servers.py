@@ -1,7 +1,7 @@
 """Real server processes for tests: `python -m tunesmith.cli serve` on a free port, with a data directory of its own.
 
 With TUNESMITH_TEST_CLUSTER=1 each is a cluster instead: two servers behind a proxy, and two workers (`make
-test-cluster`).
+test-cluster`). With TUNESMITH_TEST_RAY=1 their jobs train on a Ray cluster (`make test-cluster-ray`).
 """
 
 import json
@@ -10,12 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
+from tests.ray_cluster import launching
 
 CLUSTER = "TUNESMITH_TEST_CLUSTER"
 START_SECONDS = 60  # the base model is converted once per data directory
@@ -46,9 +47,14 @@ def serving(directory: Path, *options: str, **settings: str) -> Iterator[Server]
             first, *others = cluster.data_dirs
             yield Server(cluster.base_url, cluster.key, first, tuple(others))
         return
+    given = {f"TUNESMITH_{name.upper()}": value for name, value in settings.items()}
+    with launching(directory, {}) as place:
+        yield from _served(directory, options, given | place)
+
+
+def _served(directory: Path, options: Sequence[str], given: Mapping[str, str]) -> Iterator[Server]:
     data_dir, ready, log = directory / "data", directory / "ready.json", directory / "server.log"
     command = [sys.executable, "-m", "tunesmith.cli", "serve", "--port", "0", "--ready-file", str(ready), *options]
-    given = {f"TUNESMITH_{name.upper()}": value for name, value in settings.items()}
     environment = {**os.environ, "TUNESMITH_DATA_DIR": str(data_dir), **given}
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)

@@ -104,7 +104,7 @@ def test_a_job_survives_kill_9_of_worker_and_trainer(
     second = start_worker()
     psutil.wait_procs([orphan], timeout=15)  # it ends by itself: its worker is gone
     assert not orphan.is_running()
-    before = wait_for(store, job, lambda row: row.worker is not None and row.attempt >= 3, 20)
+    before = wait_for(store, job, lambda row: row.worker is not None and row.attempt >= 3, 60)
     if not before.status.finished:
         wait_for(store, job, lambda row: row.last_step >= min(before.last_step + 2, STEPS - 1), 120)
         only_trainer(second).send_signal(signal.SIGKILL)
@@ -125,11 +125,20 @@ def test_a_job_survives_kill_9_of_worker_and_trainer(
 
 def uninterrupted(settings: Settings, job: JobRow, directory: Path) -> Path:
     """The adapter of the same spec, trained in one go, in this process: another one would import for seconds."""
+    start(TrainSpec.read(spec_again(settings, job, directory)), lambda event: None, Interrupt()).train()
+    return directory / "output" / "adapter"
+
+
+def spec_again(settings: Settings, job: JobRow, directory: Path) -> Path:
+    """The spec of the job's last attempt, for a training in `directory`."""
     spec = json.loads(JobFiles(settings.paths.jobs, job.id).spec(job.attempt).read_text())
+    if settings.storage is not None:  # the job's copy ends with the job, just after its last event
+        store = open_store(settings)
+        spec["training_file"] = str(store.files.local_copy(job.training_file))
+        store.close()
     path = directory / "spec.json"
     path.write_text(json.dumps(spec | {"output_dir": str(directory / "output"), "nice": 0}))
-    start(TrainSpec.read(path), lambda event: None, Interrupt()).train()
-    return directory / "output" / "adapter"
+    return path
 
 
 def digest(adapter: Path) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from tests.buckets import CREDENTIALS, s3_server
 from tests.cluster.proxy import Proxy, free_port, proxying
 from tests.databases import postgres_server
+from tests.ray_cluster import launching
 
 SERVERS, WORKERS = 2, 2
 START_SECONDS = 90
@@ -110,6 +111,7 @@ def clustered(directory: Path, *options: str, **settings: str) -> Iterator[Clust
     given = {f"TUNESMITH_{name.upper()}": value for name, value in {"drain_seconds": "1", **settings}.items()}
     with ExitStack() as stack:
         environment = {**stack.enter_context(shared_parts()), **given}
+        environment |= stack.enter_context(launching(directory, environment))
         ports = [free_port() for _ in range(SERVERS)]
         proxy = stack.enter_context(proxying([("127.0.0.1", port) for port in ports]))
         cluster = Cluster(

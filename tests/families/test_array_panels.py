@@ -63,7 +63,7 @@ def test_no_piece_holds_a_copy_before_it_is_packed() -> None:
     """Where the kernel does not read or round the numbers itself, all pieces together would be the base once more."""
     numbers = numpy.random.default_rng(0).standard_normal((64, 16), dtype=numpy.float32)
     panels = take_panels([numbers], "bfloat16", ArraySlab(numpy.zeros(panel_bytes([numbers], "bfloat16"), numpy.uint8)))
-    (work, rows) = packing([numbers], panels)[0]
+    (work, rows) = packing([numbers], panels, "bfloat16")[0]
     assert numpy.shares_memory(rows, numbers)
     work()
     expected = torch.from_numpy(numbers).bfloat16().float().numpy()

@@ -21,7 +21,7 @@ from tunesmith.store import Store, open_store
 __all__ = ["Worker", "trainers"]
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[RayCluster]:
     made = RayCluster()
     made.start()

@@ -9,14 +9,14 @@ import torch
 from safetensors.torch import load_file
 from tests.acceptance.ray.conftest import Worker, eventually, trainers
 from tests.acceptance.ray.test_kills import KILLS
-from tests.acceptance.test_worker_kill import STEPS, digest, submit, uninterrupted, wait_for
+from tests.acceptance.test_worker_kill import STEPS, digest, spec_again, submit, uninterrupted, wait_for
 from tests.ray_cluster import RayCluster
 
 from tunesmith.launch.protocol import Start
 from tunesmith.launch.ranks import RanksLauncher
 from tunesmith.models.adapters import TENSORS_FILE
 from tunesmith.settings import Settings
-from tunesmith.store import JobFiles, JobRow, JobStatus, Store
+from tunesmith.store import JobRow, JobStatus, Store
 
 
 @pytest.fixture
@@ -64,9 +64,7 @@ def test_ranks_on_two_nodes_survive_the_loss_of_one_and_train_as_two_ranks_here(
 def on_this_machine(settings: Settings, job: JobRow, folder: Path) -> Path:
     """The adapter of the same spec, trained by two ranks of this machine."""
     folder.mkdir()
-    spec = json.loads(JobFiles(settings.paths.jobs, job.id).spec(job.attempt).read_text())
-    path = folder / "spec.json"
-    path.write_text(json.dumps({**spec, "output_dir": str(folder / "output")}))
+    path = spec_again(settings, job, folder)
     trainer = RanksLauncher(2).start(Start(path, folder / "events", folder / "log", folder / "lock"))
     try:
         deadline = time.monotonic() + 120
