@@ -72,7 +72,7 @@ from tunesmith.families.array_panels import pack
 from tunesmith.system.pages import fresh_slab
 pack([numpy.zeros((16, 16), numpy.float32)], "float32", fresh_slab(1024))
 took("kernels' code: packing")
-width = sys.argv[2] or weights.stored()
+width = sys.argv[2] or {"float32": "float16"}.get(weights.stored(), weights.stored())
 runner = CompiledRunner(weights, width)
 took("panels packed, threads started")
 stored = sum(weight.nbytes for weight in weights.linears())
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--base", default="smollm2-135m-instruct")
     parser.add_argument("--shape", choices=SHAPES, help="instead of --base")
-    parser.add_argument("--width", default="", help="of the panels, in the table of parts; default: the file's")
+    parser.add_argument("--width", default="", help="of the panels, in the table of parts; default: 16 bits")
     parser.add_argument("--weights", nargs="+", default=["auto"], help="values of serve_weights, in the memory's table")
     parser.add_argument("--no-job", action="store_true", help="leave out the answer after a job, which trains one")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""The base that answered last, kept in the data directory for the next start of a server.
+"""The base that was asked last, kept for the next start of a server.
 
 Where it cannot be written, the next server begins without.
 """

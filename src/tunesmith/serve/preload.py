@@ -1,4 +1,6 @@
-"""Loads a base while nobody asks yet: that of the setting `serve_preload`, or the one that was asked last.
+"""Loads a base while nobody asks yet.
+
+That of the setting `serve_preload`, or the one that was asked last.
 
 What can wait is done on a thread of low priority: imports, and reading the files, which then are in the system's
 memory. The load itself is the pool's own, as for a request, on a thread of usual priority: the engine's threads inherit

@@ -1,4 +1,6 @@
-"""How many layouts of the frozen weights a run on a CPU keeps, for estimates; nothing here imports torch.
+"""How many layouts of the frozen weights a run on a CPU keeps, for estimates.
+
+Nothing here imports torch.
 
 A run of small steps keeps one for each direction (`core.plan.weight_copies`), and takes so much more memory than the
 run that was measured.

@@ -52,7 +52,7 @@ def test_base_that_was_asked_last_is_loaded_at_the_next_start_and_kept_by_reques
     kept.write_text(json.dumps({"directory": "", "name": base}))
     started = start_server(tmp_path / "data", "--no-worker")
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120  # the kernels may have to be compiled first
         while "a base is in memory before it is asked for" not in started.log.read_text("utf-8"):
             assert time.monotonic() < deadline, started.log.read_text("utf-8")
             time.sleep(0.05)
