@@ -32,8 +32,7 @@ greedy tokens exactly. The first path that a row names is taken; a run says in i
 * **padded**: transformers' modules, a row beside the other. Layers with a running state (recurrent or convolutional)
   allow no other way.
 * **one at a time**: served through transformers' modules, a sequence after the other.
-* Where a family has sliding windows, the tiny model's are smaller than its rows. A base of Mistral, Ministral or Phi-3
-  whose window no row fills is trained by compiled code.
+* Where a family has sliding windows, the tiny model's are smaller than its rows.
 * **LoRA reaches**: the share of the weights in the layers of the *tiny* model. A mixture of experts has less: experts
   are not trained, and routers neither. The events of a job name the figure of the base that it tunes.
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 RANK, ALPHA = 16, 32.0
 MICRO_BATCH = 2048
-SHAPES: dict[str, tuple[str, dict[str, int]]] = {  # all layers of the first; two of the others, as layers are alike
+SHAPES: dict[str, tuple[str, dict[str, int]]] = {  # all layers of the first; a few of the others, as layers are alike
     "smollm2-135m": ("Llama", {
         "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
         "num_key_value_heads": 3, "head_dim": 64, "vocab_size": 49152,
@@ -32,6 +32,18 @@ SHAPES: dict[str, tuple[str, dict[str, int]]] = {  # all layers of the first; tw
     "llama3.2-1b": ("Llama", {
         "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 2, "num_attention_heads": 32,
         "num_key_value_heads": 8, "head_dim": 64, "vocab_size": 128256,
+    }),
+    "gemma-3-270m": ("Gemma3Text", {  # five layers of six have a window of 512 tokens
+        "hidden_size": 640, "intermediate_size": 2048, "num_hidden_layers": 6, "num_attention_heads": 4,
+        "num_key_value_heads": 1, "head_dim": 256, "vocab_size": 262144, "sliding_window": 512,
+    }),
+    "gemma-3-1b": ("Gemma3Text", {
+        "hidden_size": 1152, "intermediate_size": 6912, "num_hidden_layers": 6, "num_attention_heads": 4,
+        "num_key_value_heads": 1, "head_dim": 256, "vocab_size": 262144, "sliding_window": 512,
+    }),
+    "olmo-2-1b": ("Olmo2", {
+        "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 2, "num_attention_heads": 16,
+        "num_key_value_heads": 16, "head_dim": 128, "vocab_size": 100352,
     }),
 }  # fmt: skip
 KINDS = ("shared-prompt", "instructions", "weather")
@@ -65,16 +77,22 @@ def micro_batches(rows: list[TokenRow]) -> list[list[TokenRow]]:
 
 def scorer_of(package: ModuleType, model: "PreTrainedModel", *, both: bool) -> tuple["Adapter", "TreeScorer"]:
     """The adapter, and what scores rows by it, made by a package that is Tunesmith or an earlier version of it."""
-    options = package.settings.TrainingOptions(lora_rank=RANK, lora_alpha=ALPHA)
-    adapter = package.train.adapters.lora.attach(model, options, 0, model.get_output_embeddings())
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for layer in adapter.layers.values():
-            layer.lora_b.normal_(std=0.02, generator=generator)
+    adapter = adapter_of(package, model)
     layers = package.train.paths.compiled.CompiledLayers(model, adapter, both)
     scorer = package.train.paths.scoring.TreeScorer(model, layers)
     scorer.pack_head()
     return adapter, scorer
+
+
+def adapter_of(package: ModuleType, model: "PreTrainedModel") -> "Adapter":
+    """A LoRA on all layers that does something."""
+    options = package.settings.TrainingOptions(lora_rank=RANK, lora_alpha=ALPHA)
+    adapter: Adapter = package.train.adapters.lora.attach(model, options, 0, model.get_output_embeddings())
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for layer in adapter.layers.values():
+            layer.lora_b.normal_(std=0.02, generator=generator)
+    return adapter
 
 
 def _ids(draw: random.Random, count: int, vocabulary: int) -> tuple[int, ...]:

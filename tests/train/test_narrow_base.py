@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.families.trial import train as train_tiny
+from tests.families.zoo import GEMMA3, Tiny, build
 from tests.train.conftest import write_tiny_base
 from tests.train.test_run import final_adapter, train
 from transformers import AutoModelForCausalLM
@@ -64,3 +66,18 @@ def test_layers_that_are_not_compiled_compute_in_float32(
     for spec in specs:
         assert not any("compiled code" in str(event.get("message")) for event in train(spec))
     assert final_adapter(specs[0]) == final_adapter(specs[1])
+
+
+@pytest.mark.parametrize(("inner", "path"), [(96, "compiled"), (90, "tree")])
+def test_a_scaled_embedding_is_not_rounded(inner: int, path: str, tmp_path: Path) -> None:
+    """Gemma multiplies by the square root of the hidden size; the reference path has to agree, or all is padded."""
+    tiny = Tiny("gemma3_text", {**GEMMA3, "hidden_size": 80, "intermediate_size": inner})
+    found = []
+    for dtype in (torch.bfloat16, torch.float32):
+        folder = tmp_path / str(dtype)
+        build(tiny).bfloat16().to(dtype).save_pretrained(folder / "base")
+        kind, trained = train_tiny(folder / "base", folder)
+        assert kind == path
+        found.append(trained)
+    assert torch.equal(found[0].gradient, found[1].gradient)
+    assert found[0].loss == found[1].loss

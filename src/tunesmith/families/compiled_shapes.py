@@ -27,15 +27,12 @@ ACTIVATIONS = {"mlp.act_fn", "mlp.activation_fn"}
 NUMBERS = ("scaling", "residual_multiplier")  # of attention or a layer: one for all layers
 
 
-def model_gap(model: "PreTrainedModel", use: Use, longest: int | None = None) -> str | None:
-    """Why compiled code does not compute this model for `use`; None where it does.
-
-    `longest`: tokens of the longest row; None: not known.
-    """
+def model_gap(model: "PreTrainedModel", use: Use) -> str | None:
+    """Why compiled code does not compute this model for `use`; None where it does."""
     config = model.config
     if getattr(config, "is_heterogeneous", False):
         return "its layers have different sizes"
-    found = compiled_gap(config, use, longest) or _rotation_gap(model, head_size(config))
+    found = compiled_gap(config, use) or _rotation_gap(model, head_size(config))
     if found:
         return found
     gaps = (_layer_gap(model, index) for index in range(config.num_hidden_layers))

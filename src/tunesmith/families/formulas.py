@@ -5,7 +5,7 @@ Imports no torch: `model_formulas` reads them from a model.
 
 from dataclasses import dataclass
 
-from tunesmith.kernels.serving.step_args import Activation
+from tunesmith.kernels.records import Activation
 
 
 @dataclass(frozen=True, slots=True)

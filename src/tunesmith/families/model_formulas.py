@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tunesmith.families.formulas import Formulas, LayerFormula
 from tunesmith.families.layout import HEAD_NORMS, Layout, head_size, layer_path
 from tunesmith.families.table import FAMILIES, SLIDING_ATTENTION, activation, windows
-from tunesmith.kernels.serving.step_args import Activation
+from tunesmith.kernels.records import Activation
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -102,6 +102,9 @@ def _layer_types(config: "PretrainedConfig") -> Sequence[str]:
 
 
 def _embedding_scale(base: nn.Module) -> float:
-    """What embeddings are multiplied by, in the module or behind it."""
-    in_module = getattr(base.embed_tokens, "embed_scale", 1.0)
+    """What embeddings are multiplied by, in the module or behind it.
+
+    Exactly: the module's tensor is rounded where a model was loaded in 16 bits.
+    """
+    in_module = getattr(base.embed_tokens, "scalar_embed_scale", 1.0)
     return float(in_module) * float(getattr(base, "embedding_multiplier", 1.0))

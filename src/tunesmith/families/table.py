@@ -19,7 +19,7 @@ Use: TypeAlias = Literal["training", "serving"]
 FULL_ATTENTION, SLIDING_ATTENTION = "full_attention", "sliding_attention"
 # The angles of a position are always the same, or one of two; the others depend on the length of the sequence.
 ROTATIONS = ("default", "linear", "llama3", "yarn", "longrope")
-ACTIVATIONS: dict[Use, tuple[str, ...]] = {"training": ("silu",), "serving": ("silu", "gelu_pytorch_tanh")}
+ACTIVATIONS = ("silu", "gelu_pytorch_tanh")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,102 +39,78 @@ class FileForm:
 class Family:
     """One of transformers' model types, whose paths our tests compare with its own.
 
-    A gap is the reason why it is not compiled; None: it is.
+    A gap is the reason why it is neither trained nor served by compiled code; None: it is both.
     """
 
     title: str
-    training_gap: str | None = None
-    serving_gap: str | None = None
+    gap: str | None = None
     recurrent: bool = False  # some layers keep a state instead of keys and values: rows cannot share a prefix
     layout: Layout = field(default_factory=Layout)
     files: FileForm | None = None  # None: transformers is asked what a base is
 
-    def gap(self, use: Use) -> str | None:
-        """Why the family has no compiled code for `use`; None where it has."""
-        return self.training_gap if use == "training" else self.serving_gap
-
-
-def _other(title: str, gap: str) -> Family:
-    """A family that has no compiled code at all."""
-    return Family(title, gap, gap)
-
-
-def _served(title: str, gap: str, layout: Layout = Layout()) -> Family:  # noqa: B008 (frozen)
-    """A family that is served by compiled code, but trained by its own modules."""
-    return Family(title, gap, None, layout=layout)
-
 
 def _recurrent(title: str) -> Family:
-    gap = "some of its layers have a running state instead of keys and values"
-    return Family(title, gap, gap, recurrent=True)
+    return Family(title, "some of its layers have a running state instead of keys and values", recurrent=True)
 
 
 EXPERTS = "it is a mixture of experts"
 PART_ROTATED = "a part of each head is not rotated"
-POSTERIOR = "its norms follow attention and MLP instead of preceding them"
-WINDOWS = "some of its layers attend to a window"
 FAMILIES = {
-    "apertus": _other("Apertus", "its MLP has no gate"),
-    "arcee": _other("Arcee", "its MLP has no gate"),
-    "cohere": _other("Command R", "its norms subtract the mean, and its logits are scaled"),
-    "cohere2": _other("Command R7B, Command A", "its norms subtract the mean, and its logits are scaled"),
-    "deepseek_v2": _other("DeepSeek V2", f"{EXPERTS} with latent attention"),
-    "deepseek_v3": _other("DeepSeek V3", f"{EXPERTS} with latent attention"),
+    "apertus": Family("Apertus", "its MLP has no gate"),
+    "arcee": Family("Arcee", "its MLP has no gate"),
+    "cohere": Family("Command R", "its norms subtract the mean, and its logits are scaled"),
+    "cohere2": Family("Command R7B, Command A", "its norms subtract the mean, and its logits are scaled"),
+    "deepseek_v2": Family("DeepSeek V2", f"{EXPERTS} with latent attention"),
+    "deepseek_v3": Family("DeepSeek V3", f"{EXPERTS} with latent attention"),
     "ernie4_5": Family("ERNIE 4.5", layout=Layout(neighbours=True)),
-    "ernie4_5_moe": _other("ERNIE 4.5 MoE", EXPERTS),
-    "exaone4": _served("EXAONE 4", POSTERIOR, Layout(POST_NORMS, only_windows_rotate=True)),
+    "ernie4_5_moe": Family("ERNIE 4.5 MoE", EXPERTS),
+    "exaone4": Family("EXAONE 4", layout=Layout(POST_NORMS, only_windows_rotate=True)),
     "falcon_h1": _recurrent("Falcon H1"),
-    "gemma": _served(
-        "Gemma", "its norms multiply by 1 + weight, and its embeddings are scaled", Layout(norm_offset=1.0)
-    ),
-    "gemma2": _served(
-        "Gemma 2", "its attention scores are soft-capped", Layout(FOUR_NORMS, norm_offset=1.0, capped_scores=True)
-    ),
-    "gemma3_text": _served(
-        "Gemma 3", "its norms multiply by 1 + weight, and each layer has four", Layout(FOUR_NORMS, norm_offset=1.0)
-    ),
-    "gemma3n_text": _other("Gemma 3n", "each token has four streams of values, and its layers inputs of their own"),
-    "gemma4_text": _other("Gemma 4", "its layers have heads of different sizes"),
+    "gemma": Family("Gemma", layout=Layout(norm_offset=1.0)),
+    "gemma2": Family("Gemma 2", layout=Layout(FOUR_NORMS, norm_offset=1.0, capped_scores=True)),
+    "gemma3_text": Family("Gemma 3", layout=Layout(FOUR_NORMS, norm_offset=1.0)),
+    "gemma3n_text": Family("Gemma 3n", "each token has four streams of values, and its layers inputs of their own"),
+    "gemma4_text": Family("Gemma 4", "its layers have heads of different sizes"),
     "glm": Family("GLM 4 9B", layout=Layout(neighbours=True)),
-    "glm4": _served("GLM 4 0414", "its norms follow attention and MLP too", Layout(GLM_NORMS, neighbours=True)),
-    "glm4_moe": _other("GLM 4.5", f"{EXPERTS}, and {PART_ROTATED}"),
-    "gpt_neox": _other("GPT-NeoX", "its MLP has no gate"),
-    "gpt_oss": _other("GPT-OSS", f"{EXPERTS} with attention sinks"),
+    "glm4": Family("GLM 4 0414", layout=Layout(GLM_NORMS, neighbours=True)),
+    "glm4_moe": Family("GLM 4.5", f"{EXPERTS}, and {PART_ROTATED}"),
+    "gpt_neox": Family("GPT-NeoX", "its MLP has no gate"),
+    "gpt_oss": Family("GPT-OSS", f"{EXPERTS} with attention sinks"),
     "granite": Family("Granite 3"),
-    "granitemoe": _other("Granite 3 MoE", EXPERTS),
+    "granitemoe": Family("Granite 3 MoE", EXPERTS),
     "granitemoehybrid": _recurrent("Granite 4"),
-    "hunyuan_v1_dense": _other("Hunyuan", "its queries and keys are normed after they are rotated"),
-    "hunyuan_v1_moe": _other("Hunyuan MoE", EXPERTS),
+    "hunyuan_v1_dense": Family("Hunyuan", "its queries and keys are normed after they are rotated"),
+    "hunyuan_v1_moe": Family("Hunyuan MoE", EXPERTS),
     "lfm2": _recurrent("LFM2"),
     "lfm2_moe": _recurrent("LFM2 MoE"),
     "llama": Family("Llama", files=FileForm(bias_keys=("attention_bias", "mlp_bias"))),
-    "llama4_text": _other("Llama 4", EXPERTS),
-    "minicpm3": _other("MiniCPM 3", "its attention is latent"),
-    "minimax_m2": _other("MiniMax M2", f"{EXPERTS}, and {PART_ROTATED}"),
+    "llama4_text": Family("Llama 4", EXPERTS),
+    "minicpm3": Family("MiniCPM 3", "its attention is latent"),
+    "minimax_m2": Family("MiniMax M2", f"{EXPERTS}, and {PART_ROTATED}"),
     "ministral": Family("Ministral 8B"),
-    "ministral3": _other("Ministral 3", "its queries are scaled by their position"),
+    "ministral3": Family("Ministral 3", "its queries are scaled by their position"),
     "mistral": Family("Mistral", layout=Layout(windowed=True), files=FileForm(needs=("sliding_window",))),
-    "mixtral": _other("Mixtral", EXPERTS),
-    "nemotron": _other("Nemotron 4, Minitron", PART_ROTATED),
+    "mixtral": Family("Mixtral", EXPERTS),
+    "nemotron": Family("Nemotron 4, Minitron", PART_ROTATED),
     "nemotron_h": _recurrent("Nemotron H"),
-    "olmo": _other("OLMo", "its norms have no weight, and its queries, keys and values are clipped"),
-    "olmo2": _served("OLMo 2", POSTERIOR, Layout(POST_NORMS)),
-    "olmo3": _served("OLMo 3", POSTERIOR, Layout(POST_NORMS)),
-    "olmoe": _other("OLMoE", EXPERTS),
-    "phi": _other("Phi 1.5, Phi 2", PART_ROTATED),
+    "olmo": Family("OLMo", "its norms have no weight, and its queries, keys and values are clipped"),
+    "olmo2": Family("OLMo 2", layout=Layout(POST_NORMS)),
+    "olmo3": Family("OLMo 3", layout=Layout(POST_NORMS)),
+    "olmoe": Family("OLMoE", EXPERTS),
+    "phi": Family("Phi 1.5, Phi 2", PART_ROTATED),
     "phi3": Family("Phi-3, Phi-4", layout=Layout(windowed=True)),
-    "phimoe": _other("Phi-3.5 MoE", EXPERTS),
+    "phimoe": Family("Phi-3.5 MoE", EXPERTS),
     "qwen2": Family("Qwen2", files=FileForm(bias=ATTENTION_INPUTS)),
-    "qwen2_moe": _other("Qwen2 MoE", EXPERTS),
+    "qwen2_moe": Family("Qwen2 MoE", EXPERTS),
     "qwen3": Family("Qwen3", files=FileForm(needs=("head_dim",), head_norms=True, bias_keys=("attention_bias",))),
     "qwen3_5_moe_text": _recurrent("Qwen3.5 MoE"),
     "qwen3_5_text": _recurrent("Qwen3.5"),
-    "qwen3_moe": _other("Qwen3 MoE", EXPERTS),
+    "qwen3_moe": Family("Qwen3 MoE", EXPERTS),
     "qwen3_next": _recurrent("Qwen3-Next"),
     "seed_oss": Family("Seed-OSS"),
     "smollm3": Family("SmolLM3"),
-    "stablelm": _other("StableLM", PART_ROTATED),
-    "starcoder2": _other("StarCoder 2", "its MLP has no gate"),
+    "stablelm": Family("StableLM", PART_ROTATED),
+    "starcoder2": Family("StarCoder 2", "its MLP has no gate"),
 }
 WHOLES = {  # bases that also take images or sound, whose text model is of a family above
     "gemma3": "Gemma 3 (4B and larger)",
@@ -154,18 +130,15 @@ STAND_INS = {  # text models of transformers that have no causal model of their 
 }
 
 
-def family_gap(model_type: str, use: Use) -> str | None:
-    """Why the family `model_type` has no compiled code for `use`; None where it has."""
+def family_gap(model_type: str) -> str | None:
+    """Why the family `model_type` has no compiled code; None where it has."""
     family = FAMILIES.get(model_type)
-    return f"the family {model_type} is not known" if family is None else family.gap(use)
+    return f"the family {model_type} is not known" if family is None else family.gap
 
 
-def compiled_gap(config: "PretrainedConfig", use: Use, longest: int | None = None) -> str | None:
-    """Why compiled code does not compute a model of this config; None where it does.
-
-    `longest`: tokens of the longest row; None: not known.
-    """
-    gap = family_gap(config.model_type, use) or _activation_gap(config, use) or _attention_gap(config, use, longest)
+def compiled_gap(config: "PretrainedConfig", use: Use) -> str | None:
+    """Why compiled code does not compute a model of this config; None where it does."""
+    gap = family_gap(config.model_type) or _activation_gap(config) or _attention_gap(config)
     return gap or (_training_gap(config) if use == "training" else _serving_gap(config))
 
 
@@ -189,19 +162,14 @@ def windows(config: "PretrainedConfig", longest: int | None = None) -> list[int]
     return [window if family and family.layout.windowed else 0] * getattr(config, "num_hidden_layers", 1)
 
 
-def _activation_gap(config: "PretrainedConfig", use: Use) -> str | None:
+def _activation_gap(config: "PretrainedConfig") -> str | None:
     name = activation(config)
-    known = "SiLU" if use == "training" else "SiLU or GELU with tanh"
-    return None if name in ACTIVATIONS[use] else f"its activation is {name}, not {known}"
+    return None if name in ACTIVATIONS else f"its activation is {name}, not SiLU or GELU with tanh"
 
 
-def _attention_gap(config: "PretrainedConfig", use: Use, longest: int | None) -> str | None:
+def _attention_gap(config: "PretrainedConfig") -> str | None:
     if any(kind not in (FULL_ATTENTION, SLIDING_ATTENTION) for kind in getattr(config, "layer_types", None) or ()):
         return "not every layer has full attention"
-    window = max(windows(config, longest)) if use == "training" else 0
-    if window:
-        rows = f"has {longest}" if longest else "may have more"
-        return f"{WINDOWS} of {window} tokens, and a row {rows}"
     return "its tokens see those that follow" if getattr(config, "use_bidirectional_attention", None) else None
 
 

@@ -1,6 +1,7 @@
 """Functions of rows of float32 numbers, and their gradients.
 
-exp, RMSNorm, SiLU, rotary embedding and softmax. Rows are given by their addresses where they are parts of a buffer.
+exp, RMSNorm, SiLU, GELU, soft caps, rotary embedding and softmax. Rows are given by their addresses where they are
+parts of a buffer.
 """
 
 import math
@@ -15,7 +16,7 @@ from tunesmith.kernels.compiler import compiled
 from tunesmith.kernels.vectors import from_bits, pointer, table_pointer
 
 _ONE, _HALF, _ZERO = numpy.float32(1.0), numpy.float32(0.5), numpy.float32(0.0)
-_TWO = numpy.float32(2.0)
+_TWO, _THREE = numpy.float32(2.0), numpy.float32(3.0)
 # GELU with tanh: x * (1 + tanh(u)) / 2 = x / (1 + exp(-2 u)), u = sqrt(2 / pi) * (x + 0.044715 x^3).
 _GELU_SLOPE, _GELU_CUBE = numpy.float32(2.0 * math.sqrt(2.0 / math.pi)), numpy.float32(0.044715)
 _LOG2E = numpy.float32(1.4426950408889634)
@@ -149,6 +150,32 @@ def silu_mul_back(gate: int, up: int, grad: int, size: int) -> None:
         activated = g[i] * sigmoid
         grad_up = grads[i] * activated
         g[i] = grads[i] * u[i] * sigmoid * (_ONE + g[i] - activated)
+        u[i] = grad_up
+
+
+@compiled
+def gelu_mul(gate: int, up: int, target: int, size: int) -> None:
+    """target = gelu(gate) * up, of `size` numbers, by the formula with tanh."""
+    g, u, h = floats(gate, size), floats(up, size), floats(target, size)
+    for i in range(size):
+        inner = _GELU_SLOPE * g[i] * (_ONE + _GELU_CUBE * g[i] * g[i])
+        h[i] = g[i] / (_ONE + exp(-inner)) * u[i]
+
+
+@compiled
+def gelu_mul_back(gate: int, up: int, grad: int, size: int) -> None:
+    """Replaces gate and up by their gradients.
+
+    `grad` is the gradient of the output of `gelu_mul`.
+    """
+    g, u, grads = floats(gate, size), floats(up, size), floats(grad, size)
+    for i in range(size):
+        square = _GELU_CUBE * g[i] * g[i]
+        share = _ONE / (_ONE + exp(-_GELU_SLOPE * g[i] * (_ONE + square)))
+        activated = g[i] * share
+        grad_up = grads[i] * activated
+        slope = share + activated * (_ONE - share) * _GELU_SLOPE * (_ONE + _THREE * square)
+        g[i] = grads[i] * u[i] * slope
         u[i] = grad_up
 
 

@@ -1,4 +1,4 @@
-"""What serving and training share: records, counters, a layer's matrices."""
+"""What serving and training share: records, counters, a layer's matrices, activations."""
 
 from enum import IntEnum
 
@@ -21,6 +21,13 @@ class LayerMatrix(IntEnum):
 
 
 LAYER_MATRICES = len(LayerMatrix)
+
+
+class Activation(IntEnum):
+    """What the gate of the MLP goes through."""
+
+    SILU = 0
+    GELU_TANH = 1  # GELU with tanh in place of erf
 
 
 def record(protocol: type) -> numpy.dtype[numpy.void]:

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from tunesmith.families.config_file import read_text_config
 from tunesmith.families.lora_layers import OTHER_PARTS, PACKED, SCALES, lora_share, percent
-from tunesmith.families.table import STAND_INS, Use, family_gap
+from tunesmith.families.table import STAND_INS, family_gap
 from tunesmith.models.directory import is_present, materialise, present_directory
 from tunesmith.models.registry import BaseModel, GgufFile, HubRepository, LocalDirectory, PackagedGguf, place_of
 from tunesmith.settings import Settings
@@ -74,13 +74,13 @@ def stored_width(directory: Path) -> Stored:
     return STORED.get(formats.pop(), "float32") if len(formats) == 1 else "float32"
 
 
-def compiled_width(directory: Path, use: Use) -> Stored:
+def compiled_width(directory: Path) -> Stored:
     """The format in which a base is loaded.
 
     As it is stored where compiled code widens it, else float32.
     """
     family = str(read_text_config(directory).get("model_type"))
-    compiled = family_gap(STAND_INS.get(family, family), use) is None
+    compiled = family_gap(STAND_INS.get(family, family)) is None
     return stored_width(directory) if compiled else "float32"
 
 

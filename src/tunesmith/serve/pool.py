@@ -218,5 +218,5 @@ def _grammars(renderer: Renderer, *, remote: bool) -> Grammars:
 def _weight_bytes(base_dir: Path, settings: Settings) -> int:
     """What the base takes in memory: 16 bits a weight where compiled code reads them as they are stored, else 32."""
     as_stored = settings.serve_compiled and settings.serve_weights == "auto"
-    narrow = as_stored and compiled_width(base_dir, "serving") != "float32"
+    narrow = as_stored and compiled_width(base_dir) != "float32"
     return (FLOAT32_BYTES // 2 if narrow else FLOAT32_BYTES) * count_text_parameters(base_dir)

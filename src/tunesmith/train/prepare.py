@@ -68,7 +68,7 @@ def prepare(
     work = Work.of(base.model, base.trainable)
     plan = _kept_plan(_memory_plan(spec, base, device, examples), plan_file, room, ranks)
     plan = replace(plan, blocked_weights=False) if base.sharded else plan
-    choice = _chosen(spec, base, plan, examples)
+    choice = _chosen(spec, base, plan)
     _report(base, plan, choice, device, emit)
     setting = _Setting(choice, plan, examples, reserve, emit, ranks)
     scorer = _scorer_of(setting, base)
@@ -94,10 +94,9 @@ class _Setting:
     ranks: Ranks
 
 
-def _chosen(spec: TrainSpec, base: LoadedBase, plan: MemoryPlan, examples: Sequence[Example]) -> StackChoice:
+def _chosen(spec: TrainSpec, base: LoadedBase, plan: MemoryPlan) -> StackChoice:
     """The path, for which the base is made ready."""
-    longest = max(len(row.ids) for example in examples for row in example.rows)
-    choice = choose_stack(spec, base.model, base.trainable, plan, longest, sharded=base.sharded)
+    choice = choose_stack(spec, base.model, base.trainable, plan, sharded=base.sharded)
     _compute_widely(base, choice.kind)
     return choice
 
@@ -162,7 +161,7 @@ def _checked_scorer(setting: _Setting, base: LoadedBase) -> Scorer:
     if choice.kind == "padded":
         return _together(setting, base, build_scorer(choice, base, plan, emit))
     rows = probe(setting.examples)
-    own_modules = family_gap(base.model.config.model_type, "training") is not None
+    own_modules = family_gap(base.model.config.model_type) is not None
     with widened(base.model), float32_head(base.model):  # before its modules change
         expected = expect(PaddedScorer(base.model), rows, base.trainable, with_gradient=own_modules)
     if plan.blocked_weights and isinstance(base.trainable, Adapter):

@@ -86,6 +86,24 @@ def silu_mul_back_case(size: int) -> Pairs:
     return [(gate, by_gate), (up, by_up)]
 
 
+@reference(elementwise.gelu_mul)
+def gelu_mul_case(size: int) -> Pairs:
+    gate, up, target = normal(numpy.random.default_rng(size), 3, size) * 4
+    elementwise.gelu_mul(at(gate), at(up), at(target), size)
+    return [(target, gelu(wide(gate)) * up)]
+
+
+@reference(elementwise.gelu_mul_back)
+def gelu_mul_back_case(size: int) -> Pairs:
+    """Also where the gate is shut, and the exponential at its bound."""
+    gate, up, grad = normal(numpy.random.default_rng(size), 3, size) * 4
+    gate[-1] = -30 if size > 1 else gate[-1]
+    by_gate = gradient(lambda x: gelu(x) * up, gate, grad)
+    by_up = gradient(lambda x: gelu(wide(gate)) * x, up, grad)
+    elementwise.gelu_mul_back(at(gate), at(up), at(grad), size)
+    return [(gate, by_gate), (up, by_up)]
+
+
 @reference(elementwise.rms_norm)
 def rms_norm_case(size: int) -> Pairs:
     source, weight, target = normal(numpy.random.default_rng(size), 3, size)

@@ -26,8 +26,9 @@ from tests.kernels.reference import (
     wide,
 )
 
+from tunesmith.kernels.records import Activation
 from tunesmith.kernels.serving import attention, linear, packing
-from tunesmith.kernels.serving.step_args import CHUNK_COLUMNS, LAYER, QUERY_ROWS, STEP_ARGS, Activation
+from tunesmith.kernels.serving.step_args import CHUNK_COLUMNS, LAYER, QUERY_ROWS, STEP_ARGS
 from tunesmith.kernels.vectors import FLOAT_BYTES, HAS_HALF, LANES, Number
 
 HEADS, KV_HEADS, HEAD_SIZE, CAPACITY, SLOTS = 4, 2, 20, 64, 2  # heads that fill no whole panels

@@ -1,22 +1,44 @@
-"""The case of a whole training step: two layers of the Llama family beside numpy, forward and backward."""
+"""The case of a whole training step: two layers beside numpy, forward and backward, in the ways of several families."""
 
 from dataclasses import dataclass
 
 import numpy
-from tests.kernels.cases.training_cases import HEAD_SIZE, HEADS, KV_HEADS, WIDTH, Tree, tree_args
+from tests.kernels.cases.training_cases import (
+    HEAD_SIZE,
+    HEADS,
+    KV_HEADS,
+    WIDTH,
+    Norms,
+    Tree,
+    Way,
+    tree_args,
+    tree_layer,
+)
 from tests.kernels.linears import Linears
-from tests.kernels.reference import Floats, Pairs, Record, normal, records, reference, rms_norm, silu, whole, wide
+from tests.kernels.reference import (
+    Floats,
+    Pairs,
+    Record,
+    gelu,
+    normal,
+    records,
+    reference,
+    rms_norm,
+    silu,
+    whole,
+    wide,
+)
 
 from tunesmith.kernels.multiply import TILE_PANELS
-from tunesmith.kernels.records import LAYER_MATRICES, new_counters
+from tunesmith.kernels.records import LAYER_MATRICES, Activation, new_counters
 from tunesmith.kernels.thread_pool import ThreadPool
+from tunesmith.kernels.training import rows as step_rows
 from tunesmith.kernels.training.step import training_step
 from tunesmith.kernels.training.step_args import (
     KEY_ROWS,
     LORA_PART,
     OUT_BLOCK,
     QUERY_TOKENS,
-    TRAIN_LAYER,
     TRAIN_MATRIX,
     train_phases,
 )
@@ -31,9 +53,32 @@ SHAPES = (  # inputs, outputs of each linear, ranks: of a layer, in the order of
     (INNER, (HIDDEN,), (20,)),
 )
 THREADS = (1, 2, 3)
+BEFORE, BEHIND = ("attention_norm", "mlp_norm"), ("attention_post_norm", "mlp_post_norm")  # attention and MLP
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """What a family's layers do otherwise."""
+
+    norms: tuple[str, ...]  # of the residual stream, and of what is added to it
+    heads: Norms
+    activation: Activation = Activation.SILU
+    cap: float = 0.0
+    window: int = 0  # of the second layer
+
+    def way(self, index: int) -> Way:
+        """That of a layer: the second has no rotary embedding and, where there are any, a window."""
+        return Way(self.heads, 0 if index else 2, self.window if index else 0, self.cap)
+
+
+MANNERS = (
+    Manner(BEFORE, Norms.HEADS),
+    Manner((*BEFORE, *BEHIND), Norms.NONE, Activation.GELU_TANH, cap=1.5, window=6),
+    Manner(BEHIND, Norms.WIDE),
+)
 SHARED = {  # columns of what one layer after the other uses
     "normed": HIDDEN, "grad": HIDDEN, "grad_normed": HIDDEN, "activated": INNER, "grad_activated": INNER,
-    "grad_attended": QUERIES, "grad_qkv": WIDTH,
+    "grad_attended": QUERIES, "grad_qkv": WIDTH, "grad_branch": HIDDEN,
 }  # fmt: skip
 
 
@@ -52,7 +97,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """Random layers with norms of heads, the second without rotary embedding, for tokens of one tree."""
+    """Random layers of one manner for tokens of one tree."""
 
     linears: list[Linears]
     parts: list[Part]
@@ -60,30 +105,34 @@ class Layers:
     tables: list[Record]
     args: Record
     sees: Floats
+    manner: Manner
 
     @classmethod
-    def of(cls, rows: int) -> "Layers":
+    def of(cls, rows: int, manner: Manner) -> "Layers":
         random = numpy.random.default_rng(rows)
         linears = [Linears.of(random, 1, ins, outs) for _ in range(LAYERS) for ins, outs, _ in SHAPES]
         parts = _parts()
         values = normal(random, parts[-1].b.stop + 2 * LANES) * numpy.float32(0.2)
         args, sees = tree_args(random, rows)
+        args.set(wide_norms=manner.heads is Norms.WIDE, score_cap=manner.cap, activation=int(manner.activation))
         shared = numpy.zeros((rows, WIDTH), numpy.float32)
         stream = [numpy.zeros((rows, HIDDEN), numpy.float32) for _ in range(2 * LAYERS + 1)]
         stream[0][:] = normal(random, rows, HIDDEN)
-        tables = [_layer(random, shared, stream[2 * index : 2 * index + 3], index == 0) for index in range(LAYERS)]
-        return cls(linears, parts, values, tables, args, sees)
+        tables = [_layer(random, shared, stream[2 * index : 2 * index + 3], manner, index) for index in range(LAYERS)]
+        return cls(linears, parts, values, tables, args, sees, manner)
 
     def output(self, values: Floats) -> Floats:
         """Of the last layer [rows, hidden] in float64, for these numbers of an adapter."""
-        residual = wide(self.tables[0]["source"])
+        residual, gated = wide(self.tables[0]["source"]), silu if self.manner.activation == Activation.SILU else gelu
         for index, layer in enumerate(self.tables):
             tree, first = Tree(self.args, layer, self.sees), LAYER_MATRICES * index
-            raw = self._linear(values, first, rms_norm(residual, layer["attention_norm"]))
+            raw = self._linear(values, first, _normed(layer, "attention_norm", residual))
             attended = tree.attended(raw.reshape(len(raw), -1, HEAD_SIZE))[0].reshape(len(raw), -1)
-            residual = residual + self._linear(values, first + 1, attended)
-            both = self._linear(values, first + 2, rms_norm(residual, layer["mlp_norm"]))
-            residual = residual + self._linear(values, first + 3, silu(both[:, :INNER]) * both[:, INNER:])
+            branch = self._linear(values, first + 1, attended)
+            residual = residual + _normed(layer, "attention_post_norm", branch)
+            both = self._linear(values, first + 2, _normed(layer, "mlp_norm", residual))
+            branch = self._linear(values, first + 3, gated(both[:, :INNER]) * both[:, INNER:])
+            residual = residual + _normed(layer, "mlp_post_norm", branch)
         return residual
 
     def _linear(self, values: Floats, matrix: int, x: Floats) -> Floats:
@@ -168,34 +217,46 @@ def _parts() -> list[Part]:
     return parts
 
 
-def _layer(random: numpy.random.Generator, qkv: Floats, stream: list[Floats], rotates: bool) -> Record:
-    source, after_attention, target = stream
-    rows = len(qkv)
-    return Record(
-        TRAIN_LAYER,
-        attention_norm=normal(random, HIDDEN),
-        mlp_norm=normal(random, HIDDEN),
-        query_norm=normal(random, HEAD_SIZE),
-        key_norm=normal(random, HEAD_SIZE),
-        rotated=rotates,
-        source=source,
-        after_attention=after_attention,
-        target=target,
-        raw=numpy.zeros((rows, WIDTH), numpy.float32),
-        qkv=qkv,
-        attended=numpy.zeros((rows, QUERIES), numpy.float32),
-        lse=numpy.zeros((HEADS, rows), numpy.float32),
-        gate_up=numpy.zeros((rows, 2 * INNER), numpy.float32),
-    )
+def _normed(layer: Record, norm: str, x: Floats) -> Floats:
+    return rms_norm(x, wide(layer[norm])) if layer.rows[norm][0] else x
 
 
-@reference(training_step, tolerance=2e-4)
+def _layer(random: numpy.random.Generator, shared: Floats, stream: list[Floats], manner: Manner, index: int) -> Record:
+    """`shared`: where queries and keys are normed, of one layer after the other."""
+    rows = len(shared)
+    layer = tree_layer(random, rows, manner.way(index))
+    if manner.heads is not Norms.NONE:
+        layer.set(qkv=shared)
+    layer.set(**dict(zip(("source", "after_attention", "target"), stream, strict=True)))
+    layer.set(**{name: normal(random, HIDDEN) for name in manner.norms})
+    if set(BEHIND) <= set(manner.norms):
+        layer.set(**{name: numpy.zeros((rows, HIDDEN), numpy.float32) for name in ("attention_branch", "mlp_branch")})
+    layer.set(attended=numpy.zeros((rows, QUERIES), numpy.float32))
+    layer.set(gate_up=numpy.zeros((rows, 2 * INNER), numpy.float32))
+    return layer
+
+
+@reference(
+    training_step,
+    step_rows.norm_rows,
+    step_rows.norm_back,
+    step_rows.add_branch,
+    step_rows.branch_back,
+    step_rows.activate_rows,
+    step_rows.activate_and_norm,
+    step_rows.activate_rows_back,
+    tolerance=2e-4,
+)
 def training_step_case(size: int) -> Pairs:
-    """A tree of `size` tokens, to the bit on 1 to 3 threads.
+    """A tree of `size` tokens in the manner of each family, to the bit on 1 to 3 threads.
 
     The gradients of each a and b are compared along random directions with central differences of numpy's output.
     """
-    layers, random = Layers.of(size), numpy.random.default_rng(size)
+    return [pair for manner in MANNERS for pair in _step_pairs(size, manner)]
+
+
+def _step_pairs(size: int, manner: Manner) -> Pairs:
+    layers, random = Layers.of(size, manner), numpy.random.default_rng(size)
     grad = normal(random, size, HIDDEN)
     output, grads = layers.step(grad, 1)
     for threads in THREADS[1:]:

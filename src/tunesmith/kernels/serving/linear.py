@@ -7,6 +7,7 @@ from tunesmith.kernels.compiler import compiled, number
 from tunesmith.kernels.elementwise import floats, gelu_mul_in_place, silu_mul_in_place, table
 from tunesmith.kernels.multiply import multiply
 from tunesmith.kernels.pieces import add_bias, piece_panels
+from tunesmith.kernels.records import Activation
 from tunesmith.kernels.serving.step_args import (
     LORA_A,
     LORA_COLUMNS,
@@ -21,7 +22,6 @@ from tunesmith.kernels.serving.step_args import (
     SEGMENT_LORA,
     SEGMENT_ROW,
     SEGMENT_ROWS,
-    Activation,
     Matrix,
     StepArgs,
 )

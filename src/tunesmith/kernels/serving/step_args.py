@@ -37,7 +37,7 @@ class StepArgs(Protocol):
     score_cap: float  # scores become cap * tanh(score / cap); 0: they stay
     rotary_size: int  # the numbers at the beginning of a head that are rotated
     wide_norms: int  # 1: query_norm and key_norm are of all heads together
-    activation: int  # an `Activation`
+    activation: int  # a `records.Activation`
 
     rows: int  # tokens of the step
     logit_count: int  # rows whose logits are computed
@@ -94,13 +94,6 @@ class Matrix(Protocol):
 
 
 STEP_ARGS, LAYER, MATRIX = record(StepArgs), record(Layer), record(Matrix)
-
-
-class Activation(IntEnum):
-    """What the gate of the MLP goes through."""
-
-    SILU = 0
-    GELU_TANH = 1  # GELU with tanh in place of erf
 
 
 class StepPhase(IntEnum):

@@ -1,9 +1,9 @@
 """Attention over a token tree, backward.
 
 The scores are computed once more, by panels of 16 keys: their rows are keys and their columns queries, so that a key is
-seen by a range of columns and needs no mask. A panel's piece of work adds the gradients of its keys and values, and
-leaves the scores' gradients in memory, from which those of the queries are made when all panels are done. No thread
-adds to what another writes, so sums have one order whatever the number of threads.
+seen by a range of columns and needs no mask, unless the layer has a window. A panel's piece of work adds the gradients
+of its keys and values, and leaves the scores' gradients in memory, from which those of the queries are made when all
+panels are done. No thread adds to what another writes, so sums have one order whatever the number of threads.
 
 The scores' gradients of all heads may not fit into the cache. So heads and queries are divided into ranges, which
 follow one another: some key heads with their queries or, of long rows, one key head and some queries. What a range is
@@ -11,23 +11,18 @@ follows from the number of rows and heads alone.
 """
 
 from numpy import float32
+from numpy.typing import NDArray
 
 from tunesmith.kernels.compiler import compiled, number
-from tunesmith.kernels.elementwise import (
-    exp,
-    floats,
-    rms_norm_back_in_place,
-    rotate_back,
-    rotate_neighbours_back,
-    table,
-)
+from tunesmith.kernels.elementwise import exp, floats, soft_cap, table
 from tunesmith.kernels.multiply import multiply_columns, multiply_float32
 from tunesmith.kernels.thread_pool import claim
-from tunesmith.kernels.training.attention import (
+from tunesmith.kernels.training.attention import lowest_seen, next_run
+from tunesmith.kernels.training.heads import (
     copied_bytes,
     head_bytes,
-    next_run,
     qkv_stride,
+    rotate_head_back,
     rotate_panel,
     to_columns,
     to_panels,
@@ -36,7 +31,7 @@ from tunesmith.kernels.training.phase_times import Share, meet
 from tunesmith.kernels.training.step_args import KEY_ROWS, TrainLayer, TrainStepArgs
 from tunesmith.kernels.vectors import FLOAT_BYTES, LANES, PANEL_ROW_BYTES
 
-_ZERO = float32(0.0)
+_ZERO, _ONE = float32(0.0), float32(1.0)
 _SQUARE = LANES * PANEL_ROW_BYTES
 
 
@@ -121,6 +116,7 @@ def _keys_back(
     `first_head`: the range's first key head.
     """
     end_panel = -(-table(args.panel_until, args.panels, 1)[panel, 0] // LANES)
+    high = table(args.panel_high, args.panels, 1)[panel, 0]
     first, last = max(panel, range_first), min(end_panel, range_last)
     if first >= last:
         return
@@ -136,6 +132,8 @@ def _keys_back(
         panels = min(KEY_ROWS // LANES, last - block)
         token, column = block * LANES, args.panels * _SQUARE
         length = min(panels * LANES, args.rows - token)
+        if lowest_seen(args, layer, token, length) > high:
+            continue  # as `_queries_back` leaves it out
         for member in range(group):
             head = kv_head * group + member
             offset = head * copied_bytes(args) + block * size
@@ -155,7 +153,7 @@ def _keys_back(
             begun = True
     if last == end_panel:
         for i in range(keys):
-            _rotate_head_back(args, layer, key + i, args.heads + kv_head, layer.key_norm)
+            rotate_head_back(args, layer, key + i, args.heads + kv_head, layer.key_norm)
 
 
 @compiled
@@ -179,6 +177,7 @@ def _through_softmax(
     Both are [16, 16 * panels]: rows of keys from `key` on, columns of queries from `token` on.
     """
     until, size, scale = table(args.until, args.panels * LANES, 1), panels * LANES, float32(args.score_scale)
+    cut = _first_cut(args, layer, token // LANES, panels)
     for lane in range(LANES):
         row = lane * KEY_ROWS * FLOAT_BYTES
         first = min(max(key + lane - token, 0), size)
@@ -188,10 +187,55 @@ def _through_softmax(
         here, place = row + first * FLOAT_BYTES, (head * args.rows + token + first) * FLOAT_BYTES
         p, g = floats(scores + here, last - first), floats(grads + here, last - first)
         lse, delta = floats(layer.lse + place, last - first), floats(args.delta + place, last - first)
-        for i in range(last - first):
-            p[i] = exp(p[i] * scale - lse[i])
-        for i in range(last - first):
-            g[i] = p[i] * (g[i] - delta[i]) * scale
+        if args.score_cap:
+            _through_cap(args, p, g, lse, delta)
+        else:
+            for i in range(last - first):
+                p[i] = exp(p[i] * scale - lse[i])
+            for i in range(last - first):
+                g[i] = p[i] * (g[i] - delta[i]) * scale
+        if table(args.positions, args.panels * LANES, 1)[key + lane, 0] < cut:
+            _through_window(args, layer, scores + here, grads + here, key + lane, token + first, last - first)
+
+
+@compiled
+def _through_cap(
+    args: TrainStepArgs, p: NDArray[float32], g: NDArray[float32], lse: NDArray[float32], delta: NDArray[float32]
+) -> None:
+    """The same of one row of scores that are capped."""
+    scale, cap = float32(args.score_scale), float32(args.score_cap)
+    for i in range(len(p)):
+        p[i] *= scale
+    soft_cap(p, cap)
+    for i in range(len(p)):
+        share, weight = p[i] / cap, exp(p[i] - lse[i])
+        g[i] = weight * (g[i] - delta[i]) * (scale * (_ONE - share * share))
+        p[i] = weight
+
+
+@compiled
+def _first_cut(args: TrainStepArgs, layer: TrainLayer, panel: int, panels: int) -> int:
+    """Keys at lower positions are before the window of some query of these panels; 0 without a window."""
+    if layer.window == 0:
+        return number(0)
+    high = table(args.panel_high, args.panels, 1)
+    highest = high[panel, 0]
+    for other in range(panel + 1, panel + panels):
+        highest = max(highest, high[other, 0])
+    return highest - layer.window + 1
+
+
+@compiled
+def _through_window(
+    args: TrainStepArgs, layer: TrainLayer, scores: int, grads: int, key: int, token: int, count: int
+) -> None:
+    """Sets 0 where `count` queries from `token` on do not see a key, which is before their window."""
+    positions = table(args.positions, args.panels * LANES, 1)
+    p, g, least = floats(scores, count), floats(grads, count), positions[key, 0] + layer.window
+    for i in range(count):
+        if positions[token + i, 0] >= least:
+            p[i] = _ZERO
+            g[i] = _ZERO
 
 
 @compiled
@@ -213,7 +257,8 @@ def _queries_back(
     actual = first_kv_head * group + head
     out = args.grad_qkv + first * stride + actual * head_bytes(args)
     keys = args.key_columns + actual // group * copied_bytes(args)
-    begin, end = next_run(args, none, last, first)
+    lowest = lowest_seen(args, layer, first, count)
+    begin, end = next_run(args, none, last, first, lowest)
     while begin < last:
         key = begin * LANES
         x, w = _score_grads(args, head, panel - range_first, key), keys + key * PANEL_ROW_BYTES
@@ -226,21 +271,6 @@ def _queries_back(
         )
         multiply_columns(count, x, step, row, w, column, length, columns, out, stride, addend, stride)
         addend = out
-        begin, end = next_run(args, end, last, first)
+        begin, end = next_run(args, end, last, first, lowest)
     for i in range(count):
-        _rotate_head_back(args, layer, first + i, actual, layer.query_norm)
-
-
-@compiled
-def _rotate_head_back(args: TrainStepArgs, layer: TrainLayer, row: int, head: int, norm: int) -> None:
-    """Takes grad_qkv of one head back through rotary embedding and norm.
-
-    From the gradient of what attention reads to that of what the linears computed, in place.
-    """
-    place, angle = row * qkv_stride(args) + head * head_bytes(args), row * args.rotary_size * FLOAT_BYTES
-    if layer.rotated and args.neighbours:
-        rotate_neighbours_back(args.grad_qkv + place, args.cos + angle, args.sin + angle, args.rotary_size)
-    elif layer.rotated:
-        rotate_back(args.grad_qkv + place, args.cos + angle, args.sin + angle, args.rotary_size)
-    if norm:
-        rms_norm_back_in_place(layer.raw + place, args.grad_qkv + place, norm, args.head_size, args.eps)
+        rotate_head_back(args, layer, first + i, actual, layer.query_norm)

@@ -1,19 +1,29 @@
-"""Forward and backward pass of all layers of the Llama family, with LoRA.
+"""Forward and backward pass of all layers of Llama and its relatives, with LoRA.
 
-One compiled function, by the formulas of transformers' models; it computes the output layer too, in passes of its own.
+One compiled function, by the formulas of transformers' models; what families do otherwise is data of the records, and
+a phase that a layer has no need of is left out. It computes the output layer too, in passes of its own.
 Frozen weights get no gradient; the adapter's gradients are added to. Every sum has a fixed order, so a step's gradients
 are the same to the bit on any number of threads.
 """
 
 from tunesmith.kernels.compiler import compiled, entry, number
-from tunesmith.kernels.elementwise import rms_norm, rms_norm_back, silu_mul, silu_mul_back
 from tunesmith.kernels.records import LAYER_MATRICES, LayerMatrix, Records
-from tunesmith.kernels.thread_pool import barrier, claim, counter_of, next_step, start_step, step_threads
-from tunesmith.kernels.training.attention import attend, rotate_rows
+from tunesmith.kernels.thread_pool import barrier, counter_of, next_step, start_step, step_threads
+from tunesmith.kernels.training.attention import attend
 from tunesmith.kernels.training.attention_back import attend_back, prepare_back
 from tunesmith.kernels.training.head import head_back, head_logits
+from tunesmith.kernels.training.heads import rotate_rows, wide_norms_back
 from tunesmith.kernels.training.linear import linear, linear_back, lora_back, lora_hidden_forward, repack
 from tunesmith.kernels.training.phase_times import Share, lap, meet, thread_times
+from tunesmith.kernels.training.rows import (
+    activate_and_norm,
+    activate_rows,
+    activate_rows_back,
+    add_branch,
+    branch_back,
+    norm_back,
+    norm_rows,
+)
 from tunesmith.kernels.training.step_args import (
     BACKWARD_PHASES,
     FORWARD_PHASES,
@@ -22,11 +32,10 @@ from tunesmith.kernels.training.step_args import (
     ForwardPhase,
     HeadPass,
     PassPhase,
-    TrainLayer,
     TrainMatrix,
     TrainStepArgs,
 )
-from tunesmith.kernels.vectors import FLOAT_BYTES, no_inline
+from tunesmith.kernels.vectors import no_inline
 
 
 @entry
@@ -101,19 +110,19 @@ def _attention(
     matrices: Records,
     parts: Records,
 ) -> None:
-    """after_attention = source + attention(norm(source)).
+    """after_attention = source + norm(attention(norm(source))).
 
     `counters`: those of the layer's phases.
     """
     first, layer = LAYER_MATRICES * index, layers[index]
     qkv, output = matrices[first + LayerMatrix.QKV], matrices[first + LayerMatrix.OUTPUT]
-    _norm_rows(args, counter_of(counters, ForwardPhase.ATTENTION_NORM), layer.source, layer.attention_norm)
+    source = norm_rows(args, counter_of(counters, ForwardPhase.ATTENTION_NORM), layer.source, layer.attention_norm)
     meet(args.pool, threads, times, Share.NORMS)
     if args.adapted:
-        lora_hidden_forward(args, counter_of(counters, ForwardPhase.QKV_LORA), qkv, args.normed)
+        lora_hidden_forward(args, counter_of(counters, ForwardPhase.QKV_LORA), qkv, source)
         meet(args.pool, threads, times, Share.LOW_RANK)
     counter = counter_of(counters, ForwardPhase.QKV)
-    linear(args, counter, times, qkv, parts, args.normed, layer.raw, number(0), scratch)
+    linear(args, counter, times, qkv, parts, source, layer.raw, number(0), scratch)
     meet(args.pool, threads, times, Share.PRODUCTS_FORWARD)
     rotate_rows(args, counter_of(counters, ForwardPhase.ROTATE), layer)
     meet(args.pool, threads, times, Share.ROTATION)
@@ -123,8 +132,14 @@ def _attention(
         lora_hidden_forward(args, counter_of(counters, ForwardPhase.OUTPUT_LORA), output, layer.attended)
         meet(args.pool, threads, times, Share.LOW_RANK)
     counter = counter_of(counters, ForwardPhase.OUTPUT)
-    linear(args, counter, times, output, parts, layer.attended, layer.after_attention, layer.source, scratch)
+    branch, post_norm = layer.attention_branch, layer.attention_post_norm
+    target, addend = (branch, number(0)) if post_norm else (layer.after_attention, layer.source)
+    linear(args, counter, times, output, parts, layer.attended, target, addend, scratch)
     meet(args.pool, threads, times, Share.PRODUCTS_FORWARD)
+    if post_norm:
+        counter = counter_of(counters, ForwardPhase.ATTENTION_ADD)
+        add_branch(args, counter, branch, post_norm, layer.source, layer.after_attention)
+        meet(args.pool, threads, times, Share.NORMS)
 
 
 @compiled
@@ -139,28 +154,34 @@ def _mlp(
     matrices: Records,
     parts: Records,
 ) -> None:
-    """target = after_attention + mlp(norm(after_attention)).
+    """target = after_attention + norm(mlp(norm(after_attention))).
 
     `counters`: those of the layer's phases.
     """
     first, layer = LAYER_MATRICES * index, layers[index]
     wide, down = matrices[first + LayerMatrix.GATE_UP], matrices[first + LayerMatrix.DOWN]
-    _norm_rows(args, counter_of(counters, ForwardPhase.MLP_NORM), layer.after_attention, layer.mlp_norm)
+    source = norm_rows(args, counter_of(counters, ForwardPhase.MLP_NORM), layer.after_attention, layer.mlp_norm)
     meet(args.pool, threads, times, Share.NORMS)
     if args.adapted:
-        lora_hidden_forward(args, counter_of(counters, ForwardPhase.GATE_UP_LORA), wide, args.normed)
+        lora_hidden_forward(args, counter_of(counters, ForwardPhase.GATE_UP_LORA), wide, source)
         meet(args.pool, threads, times, Share.LOW_RANK)
     counter = counter_of(counters, ForwardPhase.GATE_UP)
-    linear(args, counter, times, wide, parts, args.normed, layer.gate_up, number(0), scratch)
+    linear(args, counter, times, wide, parts, source, layer.gate_up, number(0), scratch)
     meet(args.pool, threads, times, Share.PRODUCTS_FORWARD)
-    _activate_rows(args, counter_of(counters, ForwardPhase.ACTIVATE), layer.gate_up)
+    activate_rows(args, counter_of(counters, ForwardPhase.ACTIVATE), layer.gate_up)
     meet(args.pool, threads, times, Share.ACTIVATION)
     if args.adapted:
         lora_hidden_forward(args, counter_of(counters, ForwardPhase.DOWN_LORA), down, args.activated)
         meet(args.pool, threads, times, Share.LOW_RANK)
     counter = counter_of(counters, ForwardPhase.DOWN)
-    linear(args, counter, times, down, parts, args.activated, layer.target, layer.after_attention, scratch)
+    branch, post_norm = layer.mlp_branch, layer.mlp_post_norm
+    target, addend = (branch, number(0)) if post_norm else (layer.target, layer.after_attention)
+    linear(args, counter, times, down, parts, args.activated, target, addend, scratch)
     meet(args.pool, threads, times, Share.PRODUCTS_FORWARD)
+    if post_norm:
+        counter = counter_of(counters, ForwardPhase.MLP_ADD)
+        add_branch(args, counter, branch, post_norm, layer.after_attention, layer.target)
+        meet(args.pool, threads, times, Share.NORMS)
 
 
 @compiled
@@ -181,19 +202,21 @@ def _mlp_back(
     """
     first, layer = LAYER_MATRICES * index, layers[index]
     wide, down = matrices[first + LayerMatrix.GATE_UP], matrices[first + LayerMatrix.DOWN]
-    _activate_and_norm(args, counter_of(counters, BackwardPhase.ACTIVATE), layer)
+    counter = counter_of(counters, BackwardPhase.MLP_POST_NORM)
+    grad = _branch_grad(args, counter, threads, times, layer.mlp_branch, layer.mlp_post_norm)
+    source = activate_and_norm(args, counter_of(counters, BackwardPhase.ACTIVATE), layer)
     lap(times, Share.ACTIVATION)
-    lora_back(args, counter_of(counters, BackwardPhase.DOWN_LORA), down, parts, args.grad, scratch)
+    lora_back(args, counter_of(counters, BackwardPhase.DOWN_LORA), down, parts, grad, scratch)
     meet(args.pool, threads, times, Share.LOW_RANK)
     counter = counter_of(counters, BackwardPhase.DOWN)
-    linear_back(args, counter, times, down, parts, args.grad, args.activated, args.grad_activated, scratch)
+    linear_back(args, counter, times, down, parts, grad, args.activated, args.grad_activated, scratch)
     meet(args.pool, threads, times, Share.PRODUCTS_BACK)
-    _activate_rows_back(args, counter_of(counters, BackwardPhase.ACTIVATE_BACK), layer.gate_up)
+    activate_rows_back(args, counter_of(counters, BackwardPhase.ACTIVATE_BACK), layer.gate_up)
     meet(args.pool, threads, times, Share.ACTIVATION)
     lora_back(args, counter_of(counters, BackwardPhase.GATE_UP_LORA), wide, parts, layer.gate_up, scratch)
     meet(args.pool, threads, times, Share.LOW_RANK)
     counter = counter_of(counters, BackwardPhase.GATE_UP)
-    linear_back(args, counter, times, wide, parts, layer.gate_up, args.normed, args.grad_normed, scratch)
+    linear_back(args, counter, times, wide, parts, layer.gate_up, source, args.grad_normed, scratch)
     meet(args.pool, threads, times, Share.PRODUCTS_BACK)
 
 
@@ -216,78 +239,39 @@ def _attention_back(
     """
     first, layer = LAYER_MATRICES * index, layers[index]
     qkv, output = matrices[first + LayerMatrix.QKV], matrices[first + LayerMatrix.OUTPUT]
-    _norm_back(args, counter_of(counters, BackwardPhase.MLP_NORM_BACK), layer.after_attention, layer.mlp_norm)
+    norm_back(args, counter_of(counters, BackwardPhase.MLP_NORM_BACK), layer.after_attention, layer.mlp_norm)
     meet(args.pool, threads, times, Share.NORMS)
-    _norm_rows(args, counter_of(counters, BackwardPhase.ATTENTION_NORM), layer.source, layer.attention_norm)
+    counter = counter_of(counters, BackwardPhase.ATTENTION_POST_NORM)
+    grad = _branch_grad(args, counter, threads, times, layer.attention_branch, layer.attention_post_norm)
+    source = norm_rows(args, counter_of(counters, BackwardPhase.ATTENTION_NORM), layer.source, layer.attention_norm)
     lap(times, Share.NORMS)
-    lora_back(args, counter_of(counters, BackwardPhase.OUTPUT_LORA), output, parts, args.grad, scratch)
+    lora_back(args, counter_of(counters, BackwardPhase.OUTPUT_LORA), output, parts, grad, scratch)
     meet(args.pool, threads, times, Share.LOW_RANK)
     counter, attended = counter_of(counters, BackwardPhase.OUTPUT), layer.attended
-    linear_back(args, counter, times, output, parts, args.grad, attended, args.grad_attended, scratch)
+    linear_back(args, counter, times, output, parts, grad, attended, args.grad_attended, scratch)
     meet(args.pool, threads, times, Share.PRODUCTS_BACK)
     prepare_back(args, counter_of(counters, BackwardPhase.PREPARE_ATTENTION), layer)
     meet(args.pool, threads, times, Share.ROTATION)
     attend_back(args, counter_of(counters, BackwardPhase.ATTEND), threads, times, layer, scratch)
+    if args.wide_norms:
+        wide_norms_back(args, counter_of(counters, BackwardPhase.WIDE_NORMS), layer)
+        meet(args.pool, threads, times, Share.ROTATION)
     lora_back(args, counter_of(counters, BackwardPhase.QKV_LORA), qkv, parts, args.grad_qkv, scratch)
     meet(args.pool, threads, times, Share.LOW_RANK)
     counter, grad_source = counter_of(counters, BackwardPhase.QKV), args.grad_normed if index else 0
-    linear_back(args, counter, times, qkv, parts, args.grad_qkv, args.normed, grad_source, scratch)
+    linear_back(args, counter, times, qkv, parts, args.grad_qkv, source, grad_source, scratch)
     meet(args.pool, threads, times, Share.PRODUCTS_BACK)
     if index:
         # The first phase of the next layer reads and writes nothing that this one writes.
-        _norm_back(args, counter_of(counters, BackwardPhase.ATTENTION_NORM_BACK), layer.source, layer.attention_norm)
+        norm_back(args, counter_of(counters, BackwardPhase.ATTENTION_NORM_BACK), layer.source, layer.attention_norm)
         meet(args.pool, threads, times, Share.NORMS)
 
 
 @compiled
-def _norm_rows(args: TrainStepArgs, counter: int, source: int, weight: int) -> None:
-    """normed = norm(source)."""
-    row, stride = claim(counter), args.hidden * FLOAT_BYTES
-    while row < args.rows:
-        rms_norm(source + row * stride, args.normed + row * stride, weight, args.hidden, args.eps)
-        row = claim(counter)
-
-
-@compiled
-def _norm_back(args: TrainStepArgs, counter: int, source: int, weight: int) -> None:
-    """grad += the gradient of the norm's input, from grad_normed of its output."""
-    row, stride = claim(counter), args.hidden * FLOAT_BYTES
-    while row < args.rows:
-        offset = row * stride
-        rms_norm_back(source + offset, args.grad_normed + offset, args.grad + offset, weight, args.hidden, args.eps)
-        row = claim(counter)
-
-
-@compiled
-def _activate_rows(args: TrainStepArgs, counter: int, gates: int) -> None:
-    """activated = silu(gate) * up."""
-    row, stride = claim(counter), args.inner * FLOAT_BYTES
-    while row < args.rows:
-        gate = gates + row * 2 * stride
-        silu_mul(gate, gate + stride, args.activated + row * stride, args.inner)
-        row = claim(counter)
-
-
-@compiled
-def _activate_and_norm(args: TrainStepArgs, counter: int, layer: TrainLayer) -> None:
-    """Computes activated and the MLP's normalized input again.
-
-    The forward pass does not keep them.
-    """
-    row, stride, inner = claim(counter), args.hidden * FLOAT_BYTES, args.inner * FLOAT_BYTES
-    while row < args.rows:
-        gate = layer.gate_up + row * 2 * inner
-        silu_mul(gate, gate + inner, args.activated + row * inner, args.inner)
-        source, target = layer.after_attention + row * stride, args.normed + row * stride
-        rms_norm(source, target, layer.mlp_norm, args.hidden, args.eps)
-        row = claim(counter)
-
-
-@compiled
-def _activate_rows_back(args: TrainStepArgs, counter: int, gates: int) -> None:
-    """Replaces gate and up by their gradients, from grad_activated."""
-    row, stride = claim(counter), args.inner * FLOAT_BYTES
-    while row < args.rows:
-        gate = gates + row * 2 * stride
-        silu_mul_back(gate, gate + stride, args.grad_activated + row * stride, args.inner)
-        row = claim(counter)
+def _branch_grad(args: TrainStepArgs, counter: int, threads: int, times: int, branch: int, post_norm: int) -> int:
+    """Where the gradient of what attention or the MLP adds is: grad, or with a norm behind these grad_branch."""
+    if post_norm == 0:
+        return number(args.grad)
+    branch_back(args, counter, branch, post_norm)
+    meet(args.pool, threads, times, Share.NORMS)
+    return number(args.grad_branch)

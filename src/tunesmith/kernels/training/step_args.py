@@ -24,11 +24,14 @@ class TrainStepArgs(Protocol):
     head_size: int
     rotary_size: int  # the numbers at the beginning of a head that are rotated
     neighbours: int  # 1: numbers 2i and 2i + 1 of a head are rotated by the same angle, not i and i + half
+    wide_norms: int  # 1: query_norm and key_norm are of all heads together
     inner: int  # columns of the gate projection, and of the up projection
+    activation: int  # a `records.Activation`
     parts: int  # linears with LoRA, of all layers
     lora_width: int  # the largest of the matrices'
     eps: float
     score_scale: float  # of attention
+    score_cap: float  # scaled scores become cap * tanh(score / cap); 0: they stay
     update_scale: float  # of the adapter: alpha / rank
 
     # 0: from the first layer's input to the last layer's output; 1: from that output's gradient to the adapter's
@@ -38,13 +41,16 @@ class TrainStepArgs(Protocol):
     grads: int  # the adapter's gradients are added here, laid out as the values
     rows: int  # tokens
     panels: int  # of 16 tokens
-    cos: int  # [rows, rotary_size]
+    cos: int  # [rotations, rows, rotary_size]
     sin: int
     until: int  # table [16 * panels]: the end of the tokens that see this one as a key
     panel_until: int  # table [panels]: the largest `until` of its tokens
     normed: int  # [rows, hidden]
-    activated: int  # [rows, inner]: silu(gate) * up
     panel_least: int  # table [panels]: the smallest, 0 where tokens are missing
+    positions: int  # table [16 * panels]: of the tokens in their rows; read where a layer has a window
+    panel_low: int  # table [panels]: the lowest position of its tokens
+    panel_high: int  # table [panels]: the highest
+    activated: int  # [rows, inner]: activation(gate) * up
     key_panels: int  # [kv heads, panels, head_size, 16]
     value_columns: int  # [kv heads, head_size / 16, 16 * panels, 16]
     query_panels: int  # [heads, panels, head_size, 16], and so on: of the backward pass
@@ -57,6 +63,7 @@ class TrainStepArgs(Protocol):
     range_panels: int  # panels of queries of a range
     grad: int  # [rows, hidden], of the residual stream
     grad_normed: int
+    grad_branch: int  # of what attention or MLP adds, before its norm; in families with such norms
     grad_activated: int
     grad_attended: int  # [rows, heads * head_size]
     grad_qkv: int
@@ -76,14 +83,19 @@ class TrainStepArgs(Protocol):
 class TrainLayer(Protocol):
     """The weights of a layer's norms, and what its backward pass needs."""
 
-    attention_norm: int  # [hidden]
-    mlp_norm: int
-    query_norm: int  # [head_size], of each query head before it is rotated; 0: none
+    attention_norm: int  # [hidden], of attention's input; 0: none
+    attention_post_norm: int  # [hidden], of what attention adds; 0: none
+    mlp_norm: int  # [hidden], of the MLP's input; 0: none
+    mlp_post_norm: int  # [hidden], of what the MLP adds; 0: none
+    query_norm: int  # of query heads before they are rotated: [head_size], or all heads with `wide_norms`; 0: none
     key_norm: int
-    rotated: int  # 0: a layer without rotary embedding
+    rotation: int  # 1 + the index of its angles in `TrainStepArgs.cos`; 0: a layer without rotary embedding
+    window: int  # positions that a token sees, its own the last; 0: all
     source: int  # [rows, hidden], its input
     after_attention: int  # [rows, hidden], the residual stream between attention and MLP
     target: int  # [rows, hidden], its output
+    attention_branch: int  # [rows, hidden]: what attention adds, before attention_post_norm; 0: not kept
+    mlp_branch: int  # the same of the MLP
     raw: int  # [rows, (heads + 2 kv heads) * head_size], as the linears compute it
     qkv: int  # with queries and keys normalized and rotated: the same memory as `raw`, or with norms one of all layers
     attended: int  # [rows, heads * head_size]
@@ -148,32 +160,37 @@ class ForwardPhase(IntEnum):
     ATTEND = 4
     OUTPUT_LORA = 5
     OUTPUT = 6
-    MLP_NORM = 7
-    GATE_UP_LORA = 8
-    GATE_UP = 9
-    ACTIVATE = 10
-    DOWN_LORA = 11
-    DOWN = 12
+    ATTENTION_ADD = 7  # of layers with norms behind attention
+    MLP_NORM = 8
+    GATE_UP_LORA = 9
+    GATE_UP = 10
+    ACTIVATE = 11
+    DOWN_LORA = 12
+    DOWN = 13
+    MLP_ADD = 14
 
 
 class BackwardPhase(IntEnum):
     """Phases of a layer in the backward pass, in their order."""
 
-    ACTIVATE = 0  # computes again what the forward pass did not keep
-    DOWN_LORA = 1
-    DOWN = 2
-    ACTIVATE_BACK = 3
-    GATE_UP_LORA = 4
-    GATE_UP = 5
-    MLP_NORM_BACK = 6
-    ATTENTION_NORM = 7  # again
-    OUTPUT_LORA = 8
-    OUTPUT = 9
-    PREPARE_ATTENTION = 10
-    ATTEND = 11
-    QKV_LORA = 12
-    QKV = 13
-    ATTENTION_NORM_BACK = 14
+    MLP_POST_NORM = 0  # of layers with norms behind attention and MLP
+    ACTIVATE = 1  # computes again what the forward pass did not keep
+    DOWN_LORA = 2
+    DOWN = 3
+    ACTIVATE_BACK = 4
+    GATE_UP_LORA = 5
+    GATE_UP = 6
+    MLP_NORM_BACK = 7
+    ATTENTION_POST_NORM = 8
+    ATTENTION_NORM = 9  # again
+    OUTPUT_LORA = 10
+    OUTPUT = 11
+    PREPARE_ATTENTION = 12
+    ATTEND = 13
+    WIDE_NORMS = 14  # of queries and keys
+    QKV_LORA = 15
+    QKV = 16
+    ATTENTION_NORM_BACK = 17
 
 
 PASS_PHASES, FORWARD_PHASES, BACKWARD_PHASES = len(PassPhase), len(ForwardPhase), len(BackwardPhase)

@@ -59,7 +59,7 @@ def _by_transformers(base_dir: Path, settings: Settings) -> tuple[Runner, Width]
     from tunesmith.serve.local.torch_weights import supports, weights_of
     from tunesmith.serve.local.transformers_runner import TransformersRunner
 
-    kind = DTYPES[compiled_width(base_dir, "serving")]
+    kind = DTYPES[compiled_width(base_dir)]
     model = load_model(base_dir, kind)
     if supports(model):
         return _compiled(weights_of(model), lambda: weights_of(load_model(base_dir, kind)), base_dir, settings)

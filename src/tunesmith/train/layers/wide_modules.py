@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
+import torch
 from torch import Tensor, nn
 
 from tunesmith.system.pages import evict_pages
@@ -18,10 +19,16 @@ if TYPE_CHECKING:
 
 
 def widen_vectors(model: "PreTrainedModel") -> None:
-    """Makes norms and biases float32, which is exact; they are small."""
+    """Makes norms and biases float32, which is exact; they are small.
+
+    What an embedding is multiplied by has been rounded where the model was loaded in 16 bits, and becomes exact again.
+    """
     for parameter in model.parameters():
         if parameter.ndim < 2 and is_narrow(parameter):
             parameter.data = parameter.data.float()
+    embedding = model.get_input_embeddings()
+    if hasattr(embedding, "scalar_embed_scale"):
+        embedding.embed_scale = torch.tensor(embedding.scalar_embed_scale, dtype=torch.float32)
 
 
 def widen_all(model: "PreTrainedModel") -> None:
@@ -66,5 +73,8 @@ def _restore(module: nn.Module, _: object, output: Tensor) -> Tensor:
     return output
 
 
-def _widen_output(_: nn.Module, __: object, output: Tensor) -> Tensor:
-    return output.float()
+def _widen_output(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+    if not hasattr(module, "embed_scale"):
+        return output.float()
+    narrow = nn.functional.embedding(inputs[0], cast(Tensor, module.weight))  # the module has rounded the product
+    return narrow.float() * cast(Tensor, module.embed_scale)

@@ -50,34 +50,30 @@ def choose_stack(
     model: "PreTrainedModel",
     trainable: TrainableParameters,
     plan: MemoryPlan,
-    longest: int | None = None,
     *,
     sharded: bool = False,
 ) -> StackChoice:
     """Chooses by the spec, the base, what is trained of it, and the memory plan.
 
-    `longest`: tokens of the longest row; None: not known. `sharded`: a layer's weights are there only while its own
-    modules compute it.
+    `sharded`: a layer's weights are there only while its own modules compute it.
     """
     trains = bool(spec.options.lora_dropout) or plan.activation_checkpointing
     if not spec.packing:
         return StackChoice("padded", "The layers run on padded rows: packing is off.", trains)
     if is_recurrent(model.config.to_dict()):
         return StackChoice("padded", "The layers run on padded rows: some keep a state, so rows share nothing.", trains)
-    gap = (SHARDED if sharded else None) or _plan_gap(spec, plan) or compiled_layers_gap(model, trainable, longest)
+    gap = (SHARDED if sharded else None) or _plan_gap(spec, plan) or compiled_layers_gap(model, trainable)
     if gap is None:
         return StackChoice("compiled", "The layers run as compiled code.")
     fuses = spec.options.quantization == "none" and not sharded  # fused functions read plain weights
     return StackChoice("tree", f"The layers run as the base's own modules: {gap}.", trains, fuses)
 
 
-def compiled_layers_gap(
-    model: "PreTrainedModel", trainable: TrainableParameters, longest: int | None = None
-) -> str | None:
+def compiled_layers_gap(model: "PreTrainedModel", trainable: TrainableParameters) -> str | None:
     """Why `CompiledLayers` do not compute this model; None where they do."""
     if not isinstance(trainable, Adapter):
         return "all weights are trained"
-    return model_gap(model, "training", longest) or _size_gap(model) or _weights_gap(model, trainable)
+    return model_gap(model, "training") or _size_gap(model) or _weights_gap(model, trainable)
 
 
 def copies_of_weights(spec: TrainSpec, examples: Sequence[Example], weight_bytes: int, free: int) -> int:
@@ -108,7 +104,7 @@ def width_in_memory(spec: TrainSpec) -> Stored:
 
 def _may_compile(spec: TrainSpec) -> bool:
     family = str(read_text_config(spec.base_dir).get("model_type"))
-    return family_gap(STAND_INS.get(family, family), "training") is None and not spec.options.lora_dropout
+    return family_gap(STAND_INS.get(family, family)) is None and not spec.options.lora_dropout
 
 
 def _plan_gap(spec: TrainSpec, plan: MemoryPlan) -> str | None:

@@ -1,11 +1,10 @@
-"""The layers of the Llama family as compiled code, on a CPU in float32.
+"""The layers of Llama and its relatives as compiled code, on a CPU in float32.
 
 Autograd sees one function from token ids to the last layer's output: one call forward, one backward. Everything else of
 a run (output layer, losses, optimizer, resume) is the same on all paths. `families.table` says which families are
 compiled, `paths.choose_stack` when they are used.
 """
 
-import sys
 import weakref
 from typing import TYPE_CHECKING, cast
 
@@ -48,22 +47,20 @@ class CompiledLayers:
 
     def __init__(self, model: "PreTrainedModel", adapter: Adapter, both: bool = False) -> None:
         """`both`: weights are kept in a layout for each direction, which pays in small steps."""
-        self._adapter, self._rotary = adapter, model.base_model.rotary_emb
+        self._adapter, self._rotary, self._config = adapter, model.base_model.rotary_emb, model.config
         self._final_norm: nn.Module = model.base_model.norm
         self._embedding: Tensor = model.base_model.embed_tokens.weight.detach()
         self._formulas = formulas_of(model)
-        self._window = min(filter(None, windows(model.config, sys.maxsize)), default=sys.maxsize)
         groups, layers = groups_of(model), model.config.num_hidden_layers
         self._step, self._layers = numpy.zeros(1, TRAIN_STEP_ARGS), numpy.zeros(layers, TRAIN_LAYER)
         self._matrices = numpy.zeros(len(groups) + 1, TRAIN_MATRIX)  # the last one is the output layer's
         lines = self._matrices[:-1]
         self._parts = numpy.zeros(len(adapter.layers), LORA_PART)
         self._norms = [_norms(model, index) for index in range(layers)]
+        self._layers["rotation"] = [layer.rotation for layer in self._formulas.layers]
         for row, norms in zip(self._layers, self._norms, strict=True):
             for name, norm in norms.items():
                 row[name] = norm.data_ptr()
-        attentions = [model.get_submodule(layer_path(index)).self_attn for index in range(layers)]
-        self._layers["rotated"] = [getattr(attention, "use_rope", True) for attention in attentions]
         # The tables point into what is kept here, in `_norms` and in the adapter.
         self._weights = [*fill_lines(lines, groups, both)]
         self._panels = [*fill_parts(self._parts, lines, groups, adapter.flat)]
@@ -153,6 +150,9 @@ class CompiledLayers:
             "head_size": head_size(config),
             "rotary_size": self._formulas.rotary_size,
             "score_scale": self._formulas.score_scale,
+            "score_cap": self._formulas.score_cap,
+            "wide_norms": self._formulas.wide_norms,
+            "activation": self._formulas.activation,
             "neighbours": layout_of(config).neighbours,
             "inner": config.intermediate_size,
             "parts": len(self._parts),
@@ -165,24 +165,33 @@ class CompiledLayers:
             self._step[name] = value
 
     def _fill(self, packed: Packed) -> None:
-        """What a step says of its tokens. RuntimeError where a row is longer than a layer's window."""
-        if max(packed.positions) >= self._window:
-            raise RuntimeError(f"A row is longer than a layer's window of {self._window} tokens.")
+        """What a step says of its tokens."""
         panels = whole_panels(packed.length)
-        until = torch.zeros(panels * LANES, dtype=torch.int64)
+        until, positions = torch.zeros(2, panels * LANES, dtype=torch.int64)
         for node in packed.nodes:
             until[node.start : node.stop] = node.end
-        cos, sin = self._rotary(torch.empty(1), torch.tensor([packed.positions]))
+        positions[: packed.length] = torch.tensor(packed.positions)
+        cos, sin = self._angles(positions[: packed.length])
         self._pointed = {
-            "cos": cos[0].contiguous(),
-            "sin": sin[0].contiguous(),
+            "cos": cos,
+            "sin": sin,
             "until": until,
             "panel_until": until.view(panels, LANES).amax(1),
             "panel_least": until.view(panels, LANES).amin(1),
+            "positions": positions,
+            "panel_low": positions.view(panels, LANES).amin(1),
+            "panel_high": positions.view(panels, LANES).amax(1),
         }
         for name, tensor in self._pointed.items():
             self._step[name] = tensor.data_ptr()
         self._step["rows"], self._step["panels"] = packed.length, panels
+        self._layers["window"] = windows(self._config, max(packed.positions) + 1)
+
+    def _angles(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """The cosines and the sines [rotations, rows, rotary_size]."""
+        kinds = [() if kind is None else (kind,) for kind in self._formulas.rotations]
+        cos, sin = zip(*(self._rotary(torch.empty(1), positions[None], *kind) for kind in kinds), strict=True)
+        return torch.cat(cos).contiguous(), torch.cat(sin).contiguous()
 
 
 class _Layers(torch.autograd.Function):
@@ -203,9 +212,8 @@ class _Layers(torch.autograd.Function):
 
 
 def _norms(model: "PreTrainedModel", index: int) -> dict[str, Tensor]:
-    """The norms' weights, by the fields of a layer's table."""
-    layer = model.get_submodule(layer_path(index))
-    weights = {
-        field: cast(Tensor, layer.get_submodule(name).weight) for field, name in norm_names(layer.self_attn).items()
-    }
-    return {field: weight.detach().float().contiguous() for field, weight in weights.items()}
+    """What the norms multiply by, by the fields of a layer's table."""
+    layer, layout = model.get_submodule(layer_path(index)), layout_of(model.config)
+    names = norm_names(layer.self_attn, layout.norms)
+    weights = {field: cast(Tensor, layer.get_submodule(name).weight) for field, name in names.items()}
+    return {field: (weight.detach().float() + layout.norm_offset).contiguous() for field, weight in weights.items()}

@@ -137,6 +137,7 @@ class Buffers:
             int(self._step[name]) for name in ("hidden", "inner", "head_size", "heads", "kv_heads", "lora_width")
         )
         self._queries = self._heads * self._head
+        self._branches = bool(layers["attention_post_norm"].any())  # have norms of their own
         self._qkv = self._queries + 2 * self._kv_heads * self._head
         made = [int(line["outs"]) for line in lines if line["kind"] or not line["back"]]
         widened = [self._hidden, *(int(line["ins"]) for line in lines if line["kind"])]  # the output layer's too
@@ -176,6 +177,7 @@ class Buffers:
         widths = {
             "normed": hidden, "grad": hidden, "grad_normed": hidden, "activated": inner, "grad_activated": inner,
             "grad_attended": queries, "grad_qkv": self._qkv, "grad_lora_hidden": self._low_width, "delta": self._heads,
+            "grad_branch": hidden if self._branches else 0,
         }  # fmt: skip
         sizes = {name: rows * width for name, width in widths.items()}
         tokens = whole_panels(rows) * LANES
@@ -206,7 +208,8 @@ class Buffers:
         }
 
     def _of_layers(self) -> dict[str, int]:
-        return {"raw": self._qkv, "attended": self._queries, "lse": self._heads, "gate_up": 2 * self._inner}
+        kept = {"raw": self._qkv, "attended": self._queries, "lse": self._heads, "gate_up": 2 * self._inner}
+        return kept | dict.fromkeys(("attention_branch", "mlp_branch"), self._hidden) if self._branches else kept
 
     def _point(self, rows: int) -> None:
         """The tables of layers and lines to their parts."""
