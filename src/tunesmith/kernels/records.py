@@ -1,4 +1,4 @@
-"""What serving and training share: records, counters, a layer's matrices, activations."""
+"""What serving and training share: records, counters, matrices, activations."""
 
 from enum import IntEnum
 

@@ -1,6 +1,7 @@
-"""Heads of queries, keys and values between the linears and attention: norms, rotary embedding, copies.
+"""Heads between the linears and attention: norms, rotary embedding, copies.
 
-Forward and backward. Copies are as `attention` reads them: panels of 16 tokens, and columns.
+Of queries, keys and values, forward and backward. Copies are as `attention` reads them: panels of 16 tokens, and
+columns.
 """
 
 from tunesmith.kernels.compiler import compiled, number

@@ -1,4 +1,7 @@
-"""What a training step does row by row: norms of the residual stream, the MLP's activation, and their gradients."""
+"""What a training step does row by row, and its gradients.
+
+Norms of the residual stream and of what is added to it, and the MLP's activation.
+"""
 
 from tunesmith.kernels.compiler import compiled, number
 from tunesmith.kernels.elementwise import (
@@ -61,7 +64,10 @@ def add_branch(args: TrainStepArgs, counter: int, branch: int, weight: int, resi
 
 @compiled
 def branch_back(args: TrainStepArgs, counter: int, branch: int, weight: int) -> None:
-    """grad_branch = the gradient of the branch, from that of the residual stream which its norm is added to."""
+    """grad_branch = the gradient of the branch, whose norm is added to the stream.
+
+    From grad, of the residual stream.
+    """
     row, stride = claim(counter), args.hidden * FLOAT_BYTES
     while row < args.rows:
         offset = row * stride
