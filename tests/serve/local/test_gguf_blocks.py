@@ -109,6 +109,8 @@ def test_fused_tied_and_biased_layers_are_in_blocks_too(architecture: str, tied:
     assert isinstance(exact, CompiledRunner)
     assert (form, kinds(runner)) == ("blocks", {Number.INT8})
     np.testing.assert_array_equal(logits(runner), logits(exact))
+    panels = sum(line.weight.nbytes for line in runner._lines)
+    assert block_bytes(base, count_text_parameters(base)) == pytest.approx(panels, rel=0.05)
 
 
 @pytest.mark.parametrize("wanted", ["int8", "int4"])

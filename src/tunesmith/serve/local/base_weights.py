@@ -45,6 +45,8 @@ class BaseWeights:
 
     def block_matrix(self, path: str) -> BlockMatrix | None:
         """The blocks of the module at `path`, where the file that the base came from has them."""
+        if not self.blocks:
+            return None
         name = f"{path}.weight"
         tied = name == HEAD and numpy.may_share_memory(self.weight(path), self.tensors[EMBEDDING])
         return self.blocks.get(EMBEDDING if tied else name)
