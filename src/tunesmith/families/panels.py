@@ -50,9 +50,9 @@ def stored_width(dtype: torch.dtype) -> Width:
 
 
 def pack(parts_OI: Sequence[Tensor], width: Width, slab: Slab) -> Tensor:
-    """Matrices over the same input as panels [panels, I, 16]; rounded to blocks as bytes [panels, n].
+    """Matrices over the same input as panels [panels, I, 16].
 
-    Each matrix begins a panel of its own, and zeros pad its last one.
+    Rounded to blocks: as bytes [panels, n]. Each matrix begins a panel of its own, and zeros pad its last one.
     """
     inputs = parts_OI[0].shape[1]
     if width in QUANTISED:
@@ -75,7 +75,7 @@ def packed_bytes(parts_OI: Sequence[Tensor], width: Width) -> int:
 
 
 def frozen_width(inputs: int, quantization: Quantization, stored: Width, *, head: bool = False) -> Width:
-    """The format in which a frozen matrix of so many inputs is trained beside, and served.
+    """The format in memory of a frozen matrix of so many inputs.
 
     The output layer, which decides between near tokens, keeps 8 bits.
     """

@@ -73,15 +73,16 @@ class Part:
 
 
 def block_tile(rows: int, panels: int, number: Number) -> TileFunction:
-    """As `product_tile`, for panels of blocks; `length` is a multiple of the format's BLOCK_INPUTS.
+    """As `product_tile`, for panels of blocks.
 
-    Code for float32, which is never called, on a processor without float16, which scales are in.
+    `length` is a multiple of the format's BLOCK_INPUTS. Code for float32, which is never called, on a processor without
+    float16, which scales are in.
     """
     return product_tile(rows, panels, _blocks(number) if HAS_HALF else stored_numbers(Number.FLOAT32))
 
 
 def block_widener(number: Number) -> Callable[[int, int, int], None]:
-    """As `panel_widener`, for panels of blocks, whose number of rows is a multiple of BLOCK_INPUTS."""
+    """As `panel_widener`, for panels of whole blocks."""
     return panel_widener(_blocks(number) if HAS_HALF else stored_numbers(Number.FLOAT32))
 
 
@@ -161,7 +162,10 @@ def _square(builder: ir.IRBuilder, number: Number, part: Part, index: ir.Value) 
 
 
 def eight_numbers(builder: ir.IRBuilder, place: ir.Value) -> Iterator[ir.Value]:
-    """The eight inputs of 4 bits at an address: q * 16^k of the input k, but q of the last one."""
+    """The eight inputs of 4 bits at an address.
+
+    Of the input k q * 16^k, but q of the last one.
+    """
     eight = builder.load(builder.bitcast(place, _INTEGERS.as_pointer()), align=4)
     for index in range(GROUP - 1):
         bits = builder.and_(eight, ir.Constant(_INTEGERS, [15 << 4 * index] * LANES))

@@ -110,9 +110,9 @@ def _tile(builder: ir.IRBuilder, arguments: "Values", rows: int, panels: int, *,
 
 
 def input_sums(*, scaled: bool) -> Callable[[int, int, int, int], None]:
-    """The sums of the parts of one row, and with `scaled` the row as packed tiles read it.
+    """Makes the sums of the parts of one row.
 
-    Called with (x, sums, the scaled row or 0, length).
+    With `scaled` also the row as packed tiles read it. Called with (x, sums, the scaled row or 0, length).
     """
 
     @intrinsic  # type: ignore[untyped-decorator]

@@ -73,7 +73,7 @@ def readable(number: Number) -> Number:
 
 
 def tile(rows: int, panels: int, number: Number = Number.FLOAT32, *, strided: bool = False) -> TileFunction:
-    """The product of `rows` rows with `panels` panels of numbers that are stored one by one, for compiled code."""
+    """A `product_tile` of panels of numbers that are stored one by one."""
     return product_tile(rows, panels, stored_numbers(readable(number)), strided=strided)
 
 

@@ -39,10 +39,7 @@ def check_options(
     machine; a cluster's nodes have what they have.
     """
     if base_dir is not None and here and not _has_card():
-        if options.adapter == "lora":
-            _check_weights(base_dir, base, options)
-        else:
-            _check_memory(base_dir, base)
+        _check_weights(options, base_dir, base)
     if options.adapter != "lora":
         return
     if options.quantization == "nf4" and here:
@@ -114,8 +111,11 @@ def _has_card() -> bool:
     return any(path.exists() for path in CARDS)
 
 
-def _check_weights(base_dir: Path, base: str, options: TrainingOptions) -> None:
+def _check_weights(options: TrainingOptions, base_dir: Path, base: str) -> None:
     """A LoRA takes little beside the base, whose weights a CPU multiplies in float32 where they are not in blocks."""
+    if options.adapter != "lora":
+        _check_memory(base_dir, base)
+        return
     parameters, there = count_text_parameters(base_dir), total_memory()
     needed = round(QUANTISED_BYTES.get(options.quantization, FLOAT32_BYTES) * parameters)
     if needed > there:

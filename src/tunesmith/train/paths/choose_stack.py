@@ -88,7 +88,7 @@ def compiled_layers_gap(
 
 
 def in_blocks(quantization: Quantization) -> bool:
-    """Whether the frozen weights are in blocks of 8 or 4 bits, which compiled layers read."""
+    """Whether the frozen weights are in blocks of 8 or 4 bits."""
     return quantization in QUANTISED
 
 

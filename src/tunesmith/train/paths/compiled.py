@@ -48,15 +48,10 @@ class CompiledLayers:
     """
 
     def __init__(
-        self,
-        model: "PreTrainedModel",
-        adapter: Adapter,
-        both: bool = False,
-        quantization: Quantization = "none",
+        self, model: "PreTrainedModel", adapter: Adapter, both: bool = False, quantization: Quantization = "none"
     ) -> None:
         """`both`: weights are kept in a layout for each direction, which pays in small steps."""
-        self._quantization = quantization
-        self._adapter, self._rotary = adapter, model.base_model.rotary_emb
+        self._adapter, self._rotary, self._quantization = adapter, model.base_model.rotary_emb, quantization
         self._final_norm: nn.Module = model.base_model.norm
         self._embedding: Tensor = model.base_model.embed_tokens.weight.detach()
         self._formulas = formulas_of(model)
