@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,7 +88,7 @@ def _int4(rows: KBlocks, blocks: Bytes) -> None:
     at = _put(blocks, _put(blocks, at, rows.scale), rows.least)
     eights = np.ascontiguousarray(rows.q).view(np.uint64)  # [O, blocks, BLOCK / GROUP]
     for shift, kept in _FOURS:
-        eights = (eights | eights >> np.uint64(shift)) & np.uint64(kept)
+        eights = cast(NDArray[np.uint64], (eights | eights >> np.uint64(shift)) & np.uint64(kept))
     _put(blocks, at, eights.astype(np.uint32))
 
 

@@ -113,7 +113,8 @@ def _form(base: BaseWeights, parts: tuple[Part, ...], width: Width) -> _Numbers 
     for part in parts:
         matrix = base.block_matrix(part.path)
         if matrix is not None:
-            pieces += [(matrix, outputs) for outputs in part.pieces(numpy.arange(len(matrix.rows)))]
+            outputs = part.pieces(cast(Weights, numpy.arange(len(matrix.rows))))  # as they would be of the weights
+            pieces += [(matrix, cast(NDArray[numpy.int64], some)) for some in outputs]
     return _Blocks(pieces, kind, base.sizes[parts[0].path][1])
 
 
