@@ -37,7 +37,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class KBlocks:
-    """Rows in blocks of 256 inputs, whose parts have scales: w = (d * scale) * q - dmin * least."""
+    """Rows in blocks of 256: w = (d * scale) * q - dmin * least."""
 
     d: NDArray[np.float16]  # [O, blocks]
     dmin: NDArray[np.float16]  # [O, blocks]

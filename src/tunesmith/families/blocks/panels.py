@@ -1,4 +1,4 @@
-"""GGUF's blocks in the panels that `kernels.blocks` describes: moved, not rounded again."""
+"""GGUF's blocks in the panels of `kernels.blocks`: moved, not rounded again."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -35,7 +35,10 @@ Piece: TypeAlias = tuple[Matrix, NDArray[np.int64]]  # and which of its rows
 
 
 def format_of(kinds: Iterable[str]) -> Number | None:
-    """The format of panels that hold matrices of all these kinds without rounding; None if there is none."""
+    """The format of panels that hold matrices of all these kinds as they are.
+
+    None if there is none.
+    """
     found = set(kinds)
     if found == {"Q4_K"}:
         return Number.INT4

@@ -44,7 +44,7 @@ class BaseWeights:
         return self.tensors.get(f"{path}.bias")
 
     def block_matrix(self, path: str) -> BlockMatrix | None:
-        """The blocks of the module at `path`, where the file that the base came from has them."""
+        """The blocks of the module at `path`, where the base's GGUF file has them."""
         if not self.blocks:
             return None
         name = f"{path}.weight"
@@ -52,7 +52,10 @@ class BaseWeights:
         return self.blocks.get(EMBEDDING if tied else name)
 
     def block_format(self, parts: Sequence[Part]) -> Number | None:
-        """The format of panels that hold the blocks of these linears as they are; None where there is none."""
+        """The format of panels that hold the blocks of these linears as they are.
+
+        None where there is none.
+        """
         matrices = [self.block_matrix(part.path) for part in parts]
         kinds = [matrix.kind for matrix in matrices if matrix is not None]
         return format_of(kinds) if len(kinds) == len(matrices) else None

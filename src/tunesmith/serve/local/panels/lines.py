@@ -1,4 +1,7 @@
-"""The linear layers of a base in panels: packed as they are stored, rounded, or of a GGUF file's own blocks."""
+"""The linear layers of a base in panels.
+
+They are packed as they are stored, rounded, or of a GGUF file's own blocks.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
