@@ -1,7 +1,8 @@
 """Where a converted base's quantised matrices are in its GGUF file.
 
-They are served as they are there. The converted base has them in float32 too, for training and exports. What is known of the file is kept beside the
-directory, and compared with the file each time that the base is opened: its bytes once, then its size and time.
+They are served as they are there. The converted base has them in float32 too, for training and exports. What is known
+of the file is kept beside the directory, and compared with the file each time that the base is opened: its bytes
+once, then its size and time.
 
 What is not covered: experts, which are not served by compiled code; bytes of the file that change without a trace in
 its size and time.
@@ -112,8 +113,8 @@ def places_of(weights: Iterable[Weight]) -> Places:
 def know_file(directory: Path, file: Path, sha256: str, read: Callable[[], Places]) -> None:
     """Keeps what is known of the file that a base was converted from.
 
-    `directory`: the base's. `read` looks for the matrices, once. A file that was moved or touched is compared once more; one that has another
-    digest than `sha256` or than before is not served from. "" is any digest.
+    `directory`: the base's. `read` looks for the matrices, once. A file that was moved or touched is compared once
+    more; one that has another digest than `sha256` or than before is not served from. "" is any digest.
     """
     known = _seen.get(directory) or _kept(directory)
     if known is not None and known.is_as_it_was(file):
