@@ -29,12 +29,12 @@ KEYS = {"hidden_size": "embedding_length", "intermediate_size": "feed_forward_le
 IDS = tuple(int(one) for one in np.random.default_rng(3).integers(3, len(TOKENS), 24))
 
 
-def q4_k_m(name: str) -> KIND:
+def q4_k_m(name: str) -> object:
     """As llama.cpp's mix of that name: values and the MLP's last matrix in more bits, in some layers."""
     return KIND.Q6_K if name in ("blk.0.attn_v.weight", "blk.1.ffn_down.weight", "output.weight") else KIND.Q4_K
 
 
-def partly(name: str) -> KIND:
+def partly(name: str) -> object:
     """One line of each layer is not read as it is."""
     return KIND.Q4_1 if "attn_output" in name else KIND.Q8_0
 
@@ -43,7 +43,7 @@ def made(tmp_path: Path, architecture: str, kind: object, **changes: object) -> 
     """The directory of a base from a file of such blocks."""
     file, settings = tmp_path / "tiny.gguf", Settings(cache_dir=tmp_path / "cache", data_dir=tmp_path / "data")
     keys: dict[str, object] = {f"{architecture}.{KEYS[name]}": size for name, size in changes.items() if name in KEYS}
-    write_file(file, architecture, tiny_model(architecture, **changes), kind, keys)  # type: ignore[arg-type]
+    write_file(file, architecture, tiny_model(architecture, **changes), kind, keys)
     return pull(BaseModel("tiny", GgufFile(file, sha256_of(file)), None), settings), settings
 
 

@@ -111,6 +111,6 @@ def _put(blocks_PBn: Bytes, at: int, numbers: NDArray[np.generic]) -> int:
     if len(flat) < panels * LANES:
         flat = np.concatenate([flat, np.zeros((panels * LANES - len(flat), flat.shape[1]), flat.dtype)])
     turned = np.ascontiguousarray(flat.reshape(panels, LANES, -1).transpose(0, 2, 1))
-    end = at + count * LANES * flat.dtype.itemsize
+    end: int = at + count * LANES * flat.dtype.itemsize
     blocks_PBn[..., at:end] = turned.view(np.uint8).reshape(panels, blocks_PBn.shape[1], -1)
     return end

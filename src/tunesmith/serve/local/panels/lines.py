@@ -71,7 +71,7 @@ class _Numbers:
 
     @property
     def inputs(self) -> int:
-        return self.weights[0].shape[1]
+        return int(self.weights[0].shape[1])
 
     @property
     def bytes(self) -> int:
