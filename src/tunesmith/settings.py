@@ -57,7 +57,7 @@ def default_data_dir() -> Path:
 
 
 AdapterKind: TypeAlias = Literal["lora", "none"]
-Quantization: TypeAlias = Literal["none", "nf4", "int8", "int4"]
+Quantization: TypeAlias = Literal["none", "nf4"]
 Schedule: TypeAlias = Literal["linear", "cosine", "constant"]
 Sharding: TypeAlias = Literal["auto", "none", "full"]
 MAX_ALPHA = 4096.0
@@ -84,8 +84,7 @@ class TrainingOptions(BaseModel):
         description="Layers with LoRA: all-linear (but the output head), attention, mlp, or names: q_proj,v_proj.",
     )
     quantization: Quantization = Field(
-        "none",
-        description="Of the frozen base: int8 or int4 on a CPU; nf4 on CUDA with bitsandbytes only, not measured.",
+        "none", description="Of the frozen base: nf4 is QLoRA; on CUDA with bitsandbytes only, not measured."
     )
     schedule: Schedule = Field("linear", description="Learning rate after the warm-up: linear, cosine or constant.")
     warmup_ratio: FiniteFloat = Field(0.03, ge=0, le=1, description="Share of the steps in which the rate rises.")

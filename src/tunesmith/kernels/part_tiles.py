@@ -1,4 +1,4 @@
-"""Tiles of products with blocks of 4 bits, which are too narrow to make every weight in float32.
+"""Tiles of products with blocks of 4 bits.
 
 A weight is step * q - shift, and both are the same for the 32 inputs of a part, so a sum over a part is
 step * sum(q * x) - shift * sum(x): one multiplication and addition a weight. Sums of a part run in order, and so do the

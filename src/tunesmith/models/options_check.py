@@ -10,11 +10,9 @@ the memory of an accelerator.
 from pathlib import Path
 
 from tunesmith.errors import InvalidRequest
-from tunesmith.families.config_file import read_text_config
 from tunesmith.families.lora_layers import PARAM, check_targets, is_target, linear_paths
-from tunesmith.families.table import STAND_INS, family_gap
 from tunesmith.models.adapters import AdapterManifest
-from tunesmith.models.facts import QUANTISED_BYTES, count_text_parameters
+from tunesmith.models.facts import count_text_parameters
 from tunesmith.models.weights import is_cpu_build, refuse_packed, require_nf4
 from tunesmith.settings import Settings, TrainingOptions
 from tunesmith.system.memory import total_memory
@@ -39,7 +37,7 @@ def check_options(
     machine; a cluster's nodes have what they have.
     """
     if base_dir is not None and here and not _has_card():
-        _check_weights(options, base_dir, base)
+        (_check_weights if options.adapter == "lora" else _check_memory)(base_dir, base)
     if options.adapter != "lora":
         return
     if options.quantization == "nf4" and here:
@@ -48,35 +46,11 @@ def check_options(
         return
     if options.quantization == "nf4":
         refuse_packed(base_dir)
-    elif options.quantization != "none":
-        refuse_blocks(blocks_gap(options, base_dir), options.quantization)
     paths = linear_paths(base_dir)
     check_targets(paths, options.target_names, base)
     if parent is not None and parent.target_modules:
         chosen = {path.rpartition(".")[2] for path in paths if is_target(path, options.target_names)}
         _check_same_layers(chosen, set(parent.target_modules))
-
-
-def blocks_gap(options: TrainingOptions, base_dir: Path) -> str | None:
-    """Why a base is not trained in blocks of 8 or 4 bits; None where it is.
-
-    Compiled layers read such weights, and nothing else does.
-    """
-    if options.lora_dropout:
-        return "lora_dropout is not 0"
-    family = str(read_text_config(base_dir).get("model_type"))
-    return family_gap(STAND_INS.get(family, family), "training")
-
-
-def refuse_blocks(gap: str | None, quantization: str) -> None:
-    """Raises InvalidRequest where there is a gap."""
-    if gap is not None:
-        raise InvalidRequest(
-            f"quantization is {quantization!r}, which compiled layers on a CPU compute, and this run has none: {gap}. "
-            "Leave 'quantization' out to train a LoRA beside the base as it is.",
-            param="tunesmith.quantization",
-            code="quantization_not_available",
-        )
 
 
 def check_remote_rank(options: TrainingOptions, base: str, settings: Settings) -> None:
@@ -111,18 +85,14 @@ def _has_card() -> bool:
     return any(path.exists() for path in CARDS)
 
 
-def _check_weights(options: TrainingOptions, base_dir: Path, base: str) -> None:
-    """A LoRA takes little beside the base, whose weights a CPU multiplies in float32 where they are not in blocks."""
-    if options.adapter != "lora":
-        _check_memory(base_dir, base)
-        return
-    parameters, there = count_text_parameters(base_dir), total_memory()
-    needed = round(QUANTISED_BYTES.get(options.quantization, FLOAT32_BYTES) * parameters)
+def _check_weights(base_dir: Path, base: str) -> None:
+    """A LoRA takes little beside the base, whose weights a CPU multiplies in float32."""
+    parameters = count_text_parameters(base_dir)
+    needed, there = FLOAT32_BYTES * parameters, total_memory()
     if needed > there:
         raise InvalidRequest(
             f"Training beside the {parameters:,} weights of {base} takes {needed / 1e9:.1f} GB for them alone; this "
-            f"machine has {there / 1e9:.1f} GB. Take a smaller base, a machine with more memory, or the option "
-            "'quantization': 'int4'.",
+            f"machine has {there / 1e9:.1f} GB. Take a smaller base, or a machine with more memory.",
             param="model",
             code="out_of_memory",
         )

@@ -46,7 +46,11 @@ def multiply_frozen_case(rows: int) -> Pairs:
 
 
 @reference(
-    rounding.round_panels, rounding.read_panels, sizes=(1, 2, 3), reason="panels; outputs and inputs fill whole blocks"
+    rounding.round_panels,
+    rounding.read_panels,
+    sizes=(1, 2, 3),
+    reason="panels; outputs and inputs fill whole blocks",
+    tolerance=5e-3,  # a weight between two steps of 4 bits may go to either; `tests.families` has the bits of 8
 )
 def round_panels_case(panels: int) -> Pairs:
     """Weights in all formats, of sizes far apart, to 8 and 4 bits and back."""

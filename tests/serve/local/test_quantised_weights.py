@@ -20,7 +20,7 @@ from tunesmith.serve.local.runner import AnyAdapter
 from tunesmith.serve.local.torch_weights import weights_of
 
 pytestmark = pytest.mark.skipif(not HAS_HALF, reason="this processor cannot read float16 numbers, as scales are")
-FAMILIES = ["smollm3", "phi4-mini", "gemma2", "gemma3_text", "olmo2", "granite", "glm4", "exaone4"]
+FAMILIES = ["smollm3", "phi3", "gemma2", "gemma3_text", "olmo2", "granite", "glm4", "exaone4"]
 # So that 4 bits have whole blocks, but for attention's output.
 WIDE: dict[str, object] = {"hidden_size": 256, "intermediate_size": 512}
 

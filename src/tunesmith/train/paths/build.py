@@ -5,16 +5,14 @@ from typing import cast
 from torch import nn
 
 from tunesmith.kernels.compiler import is_cached, precompile
-from tunesmith.kernels.rounding import read_panels, round_panels
 from tunesmith.kernels.training.step import training_step
-from tunesmith.settings import Quantization
 from tunesmith.system.activity import doing
 from tunesmith.train.adapters.lora import Adapter
 from tunesmith.train.core.plan import MemoryPlan
 from tunesmith.train.loading import LoadedBase
 from tunesmith.train.paths.accelerate import accelerate
 from tunesmith.train.paths.choose_attention import varlen_gap
-from tunesmith.train.paths.choose_stack import StackChoice, in_blocks
+from tunesmith.train.paths.choose_stack import StackChoice
 from tunesmith.train.paths.compiled import CompiledLayers
 from tunesmith.train.paths.layer_stack import LayerStack, TorchLayers
 from tunesmith.train.paths.padded import PaddedScorer
@@ -22,9 +20,7 @@ from tunesmith.train.paths.scoring import Scorer, TreeScorer
 from tunesmith.train.protocol.events import Listener, Log
 
 
-def build_scorer(
-    choice: StackChoice, base: LoadedBase, plan: MemoryPlan, emit: Listener, quantization: Quantization = "none"
-) -> Scorer:
+def build_scorer(choice: StackChoice, base: LoadedBase, plan: MemoryPlan, emit: Listener) -> Scorer:
     """The scorer of the chosen path.
 
     Changes the base's modules, and takes the weights out of them where the plan has them repacked. Raises
@@ -32,7 +28,7 @@ def build_scorer(
     """
     if choice.kind == "padded":
         return PaddedScorer(base.model, choice.trains)
-    stack = _stack(choice, base, plan, emit, quantization)
+    stack = _stack(choice, base, plan, emit)
     scorer = TreeScorer(base.model, stack)
     if isinstance(stack, CompiledLayers):
         scorer.use_head(stack.take_head(cast(nn.Linear, base.model.get_output_embeddings())))
@@ -42,13 +38,10 @@ def build_scorer(
     return scorer
 
 
-def _stack(
-    choice: StackChoice, base: LoadedBase, plan: MemoryPlan, emit: Listener, quantization: Quantization
-) -> LayerStack:
+def _stack(choice: StackChoice, base: LoadedBase, plan: MemoryPlan, emit: Listener) -> LayerStack:
     if choice.kind == "compiled" and isinstance(base.trainable, Adapter):
         _compile_once(emit)
-        both = plan.both_directions and not in_blocks(quantization)
-        return CompiledLayers(base.model, base.trainable, both, quantization)
+        return CompiledLayers(base.model, base.trainable, plan.both_directions)
     if choice.fuses:
         accelerate(base.model)
     return TorchLayers(base.model, choice.trains, _takes_varlen(base, emit))
@@ -65,8 +58,7 @@ def _takes_varlen(base: LoadedBase, emit: Listener) -> bool:
 
 
 def _compile_once(emit: Listener) -> None:
-    entries = training_step, round_panels, read_panels
-    if not all(map(is_cached, entries)):
+    if not is_cached(training_step):
         emit(
             Log(
                 "info",
@@ -74,4 +66,4 @@ def _compile_once(emit: Listener) -> None:
             )
         )
         with doing("compiling the kernels for training (once on this machine)"):
-            precompile("training", *entries)
+            precompile("training", training_step)

@@ -31,7 +31,6 @@ from tunesmith.kernels.training.step_args import (
     train_phases,
 )
 from tunesmith.kernels.vectors import LANES
-from tunesmith.settings import Quantization
 from tunesmith.train.adapters.lora import Adapter
 from tunesmith.train.core.packing import Packed
 from tunesmith.train.paths.compiled_head import CompiledHead
@@ -47,11 +46,9 @@ class CompiledLayers:
     Takes the weights out of the layers of `model`, which cannot be used otherwise afterwards.
     """
 
-    def __init__(
-        self, model: "PreTrainedModel", adapter: Adapter, both: bool = False, quantization: Quantization = "none"
-    ) -> None:
+    def __init__(self, model: "PreTrainedModel", adapter: Adapter, both: bool = False) -> None:
         """`both`: weights are kept in a layout for each direction, which pays in small steps."""
-        self._adapter, self._rotary, self._quantization = adapter, model.base_model.rotary_emb, quantization
+        self._adapter, self._rotary = adapter, model.base_model.rotary_emb
         self._final_norm: nn.Module = model.base_model.norm
         self._embedding: Tensor = model.base_model.embed_tokens.weight.detach()
         self._formulas = formulas_of(model)
@@ -68,7 +65,7 @@ class CompiledLayers:
         attentions = [model.get_submodule(layer_path(index)).self_attn for index in range(layers)]
         self._layers["rotated"] = [getattr(attention, "use_rope", True) for attention in attentions]
         # The tables point into what is kept here, in `_norms` and in the adapter.
-        self._weights = [*fill_lines(lines, groups, both, quantization)]
+        self._weights = [*fill_lines(lines, groups, both)]
         self._panels = [*fill_parts(self._parts, lines, groups, adapter.flat)]
         self._counters = new_counters(train_phases(layers))
         self._describe(model)
@@ -84,7 +81,7 @@ class CompiledLayers:
 
     def take_head(self, head: nn.Linear) -> CompiledHead:
         """The output layer `head`, computed here; it may not be used otherwise afterwards."""
-        return CompiledHead(head, self._embedding, self._matrices[-1], self._head_pass, self._quantization)
+        return CompiledHead(head, self._embedding, self._matrices[-1], self._head_pass)
 
     def forward(self, packed: Packed) -> tuple[Tensor, int]:
         """The last layer's output [T, hidden], and a number that `backward` asks for."""
