@@ -149,7 +149,7 @@ print(form, peak() - before)
 
 
 def test_there_is_no_float32_copy_in_memory(tmp_path: Path) -> None:
-    """Of 14 million weights, 57 MB in float32: a tenth more than the panels and what a piece of them takes."""
+    """Of 14 million weights, 59 MB in float32 and 15 MB in blocks."""
     base, settings = made(tmp_path, "llama", KIND.Q8_0, hidden_size=1024, intermediate_size=2048)
     load_runner(base, settings)  # compiles what is not compiled yet
     parameters = count_text_parameters(base)
@@ -161,5 +161,5 @@ def test_there_is_no_float32_copy_in_memory(tmp_path: Path) -> None:
         assert said[0] == ("blocks" if form == "auto" else form)
         return int(said[1])
 
-    assert peak("auto") < 1.1 * panels + (24 << 20)
-    assert peak("float32") > 3.5 * parameters
+    assert panels < 1.1 * parameters  # beside 4 in float32; what else a process loads, both load
+    assert peak("float32") - peak("auto") > 2.5 * parameters
