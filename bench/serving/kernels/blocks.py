@@ -16,8 +16,7 @@ import numpy
 from numpy.typing import NDArray
 
 from tunesmith.families.array_panels import Width, kind_of, pack, panel_bytes
-from tunesmith.kernels.multiply import TILE_PANELS
-from tunesmith.kernels.quantised import multiply_frozen
+from tunesmith.kernels.quantised import multiply_frozen, scratch_bytes
 from tunesmith.kernels.vectors import LANES
 from tunesmith.system.pages import fresh_slab
 
@@ -79,7 +78,7 @@ def _measure(
 
 def _product(width: Width, x: NDArray[numpy.float32], panels: NDArray[numpy.generic]) -> None:
     (rows, inputs), count = x.shape, len(panels)
-    out, scratch = numpy.empty((rows, count * LANES), numpy.float32), numpy.empty(TILE_PANELS * LANES * inputs, "f")
+    out, scratch = numpy.empty((rows, count * LANES), numpy.float32), numpy.empty(scratch_bytes(inputs, rows), "u1")
     place = out.ctypes.data, out.strides[0], 0, 0, scratch.ctypes.data
     source, kind = (x.ctypes.data, x.strides[0]), int(kind_of(width))
     multiply_frozen(kind, rows, *source, panels.ctypes.data, inputs, count, *place)

@@ -44,9 +44,9 @@ def kind_of(width: Width) -> Number:
 
 
 def narrowest(inputs: int, width: Width, stored: Width) -> Width:
-    """The width of a matrix of so many inputs where `width` is asked for: quantised blocks must be whole.
+    """The width of a matrix of so many inputs where `width` is asked for.
 
-    Where they are not, 8 bits stand in for 4, and the format in which the matrix is stored for 8.
+    Blocks must be whole. Where they are not, 8 bits stand in for 4, and the format in which the matrix is stored for 8.
     """
     if width == "int4" and inputs % BLOCK_INPUTS[Number.INT4]:
         width = "int8"
@@ -54,9 +54,9 @@ def narrowest(inputs: int, width: Width, stored: Width) -> Width:
 
 
 def take_panels(parts_OI: Sequence[Weights], width: Width, slab: ArraySlab) -> Weights:
-    """Room for matrices over the same input: panels [panels, I, 16], of quantised ones bytes [panels, n].
+    """Room for matrices over the same input: panels [panels, I, 16].
 
-    `packing` fills them.
+    Of blocks bytes [panels, n]. `packing` fills them.
     """
     panels, inputs = _panels(parts_OI), parts_OI[0].shape[1]
     if width in QUANTISED:

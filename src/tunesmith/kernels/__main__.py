@@ -17,7 +17,7 @@ from tunesmith.kernels.training.step_args import LORA_PART, TRAIN_LAYER, TRAIN_M
 
 
 def compile_serving() -> None:
-    """Packs and rounds no panels, and runs a step of a model without layers over no tokens."""
+    """Packs no panels, and runs a step of a model without layers over no tokens."""
     from tunesmith.kernels.serving.packing import PACK_ARGS, pack_squares
     from tunesmith.kernels.serving.step import serving_step
 
@@ -27,7 +27,7 @@ def compile_serving() -> None:
 
 
 def compile_training() -> None:
-    """Rounds no panels, and runs a forward pass of a model without layers over no tokens."""
+    """Runs a forward pass of a model without layers, over no tokens."""
     from tunesmith.kernels.training.step import training_step
 
     _compile_rounding()

@@ -63,7 +63,7 @@ _INTEGERS, _BYTES = ir.VectorType(_I32, LANES), ir.VectorType(_BYTE, LANES)
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class Part:
     """What the weights of a part of one panel are made of."""
 
     numbers: ir.Value  # where they begin
@@ -73,15 +73,16 @@ class _Part:
 
 
 def block_tile(rows: int, panels: int, number: Number) -> TileFunction:
-    """As `product_tile`, for panels of blocks; `length` is a multiple of the format's BLOCK_INPUTS.
+    """As `product_tile`, for panels of blocks.
 
-    Code for float32, which is never called, on a processor without float16, which scales are in.
+    `length` is a multiple of the format's BLOCK_INPUTS. Code for float32, which is never called, on a processor without
+    float16, which scales are in.
     """
     return product_tile(rows, panels, _blocks(number) if HAS_HALF else stored_numbers(Number.FLOAT32))
 
 
 def block_widener(number: Number) -> Callable[[int, int, int], None]:
-    """As `panel_widener`, for panels of blocks, whose number of rows is a multiple of BLOCK_INPUTS."""
+    """As `panel_widener`, for panels of whole blocks."""
     return panel_widener(_blocks(number) if HAS_HALF else stored_numbers(Number.FLOAT32))
 
 
@@ -96,7 +97,7 @@ def block_transposer(number: Number) -> Callable[[int, int, int], None]:
     def rows_of(builder: ir.IRBuilder, panel: ir.Value, which: ir.Value) -> "Values":
         squares = ir.Constant(_I64, PART_INPUTS[number] // LANES)
         place = builder.inttoptr(panel, _BYTE.as_pointer())
-        part = _part(builder, number, place, builder.udiv(which, squares))
+        part = part_of(builder, number, place, builder.udiv(which, squares))
         return [*_square(builder, number, part, builder.urem(which, squares))]
 
     return square_transposer(rows_of)
@@ -108,7 +109,7 @@ def _blocks(number: Number) -> "Walk":
     def walk(builder: ir.IRBuilder, panels: "Values", length: ir.Value, w_step: ir.Value | None, emit: "Emit") -> None:
         inputs = PART_INPUTS[number]
         with cgutils.for_range(builder, builder.udiv(length, ir.Constant(_I64, inputs)), intp=_I64) as loop:
-            parts = [_part(builder, number, panel, loop.index) for panel in panels]
+            parts = [part_of(builder, number, panel, loop.index) for panel in panels]
             for part in parts:
                 _prefetch(builder, number, part)
             first = builder.mul(loop.index, ir.Constant(_I64, inputs))
@@ -121,32 +122,33 @@ def _blocks(number: Number) -> "Walk":
     return walk
 
 
-def _prefetch(builder: ir.IRBuilder, number: Number, part: _Part) -> None:
+def _prefetch(builder: ir.IRBuilder, number: Number, part: Part) -> None:
     """As many bytes as a part has with its share of the header, PREFETCH_BYTES ahead of it."""
     size = BLOCK_BYTES[number] // BLOCK_PARTS[number]
     for line in range(0, size, _LINE):
         prefetch_line(builder, _at(builder, part.numbers, PREFETCH_BYTES + line))
 
 
-def _part(builder: ir.IRBuilder, number: Number, panel: ir.Value, index: ir.Value) -> _Part:
+def part_of(builder: ir.IRBuilder, number: Number, panel: ir.Value, index: ir.Value) -> Part:
+    """What the weights of the part `index` of a panel are made of."""
     parts = ir.Constant(_I64, BLOCK_PARTS[number])
     block, place = _plus(builder, panel, builder.udiv(index, parts), BLOCK_BYTES[number]), builder.urem(index, parts)
     size = SQUARE_BYTES[number] * PART_INPUTS[number] // LANES
     numbers = _plus(builder, _at(builder, block, HEADER_BYTES[number]), place, size)
     factor = _half(builder, block)
     if number == Number.INT8:
-        return _Part(numbers, factor)
+        return Part(numbers, factor)
     places = (4, 4 + BLOCK_PARTS[number])
     scale, least = (_plus(builder, _at(builder, block, first * LANES), place, LANES) for first in places)
     scale = builder.fmul(factor, _signed(builder, scale))
     least = builder.fmul(_half(builder, _at(builder, block, 2 * LANES)), _signed(builder, least))
     if number == Number.INT6:
-        return _Part(numbers, scale, builder.fneg(least))
+        return Part(numbers, scale, builder.fneg(least))
     scales = [builder.fmul(scale, ir.Constant(_VECTOR, [16.0**-index] * LANES)) for index in range(GROUP - 1)]
-    return _Part(numbers, scale, builder.fneg(least), (*scales, scale))
+    return Part(numbers, scale, builder.fneg(least), (*scales, scale))
 
 
-def _square(builder: ir.IRBuilder, number: Number, part: _Part, index: ir.Value) -> Iterator[ir.Value]:
+def _square(builder: ir.IRBuilder, number: Number, part: Part, index: ir.Value) -> Iterator[ir.Value]:
     """The weights of 16 inputs, one vector each."""
     here = _plus(builder, part.numbers, index, SQUARE_BYTES[number])
     if number != Number.INT4:
@@ -156,13 +158,21 @@ def _square(builder: ir.IRBuilder, number: Number, part: _Part, index: ir.Value)
             yield builder.fmul(part.scale, q) if least is None else multiply_add(builder, q, part.scale, least)
         return
     for group in range(LANES // GROUP):
-        eight = builder.load(builder.bitcast(_at(builder, here, group * 4 * LANES), _INTEGERS.as_pointer()), align=4)
-        for place, scale in enumerate(part.scales):
-            if place == GROUP - 1:
-                bits = builder.lshr(eight, ir.Constant(_INTEGERS, [4 * place] * LANES))
-            else:
-                bits = builder.and_(eight, ir.Constant(_INTEGERS, [15 << 4 * place] * LANES))
-            yield multiply_add(builder, builder.sitofp(bits, _VECTOR), scale, part.least)
+        numbers = eight_numbers(builder, _at(builder, here, group * 4 * LANES))
+        for value, scale in zip(numbers, part.scales, strict=True):
+            yield multiply_add(builder, value, scale, part.least)
+
+
+def eight_numbers(builder: ir.IRBuilder, place: ir.Value) -> Iterator[ir.Value]:
+    """The eight inputs of 4 bits at an address.
+
+    Of the input k q * 16^k, but q of the last one.
+    """
+    eight = builder.load(builder.bitcast(place, _INTEGERS.as_pointer()), align=4)
+    for index in range(GROUP - 1):
+        bits = builder.and_(eight, ir.Constant(_INTEGERS, [15 << 4 * index] * LANES))
+        yield builder.sitofp(bits, _VECTOR)
+    yield builder.sitofp(builder.lshr(eight, ir.Constant(_INTEGERS, [4 * (GROUP - 1)] * LANES)), _VECTOR)
 
 
 def _at(builder: ir.IRBuilder, place: ir.Value, offset: int) -> ir.Value:

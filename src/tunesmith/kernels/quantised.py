@@ -1,22 +1,26 @@
 """Products of any number of rows with a matrix in panels of blocks.
 
-A few rows, which is what decoding has, make the weights in registers, as `multiply` widens numbers of 16 bits. For more
-rows a panel is made in float32 once, in memory of the thread, and read by all of them. Both give the same bits: those
-of a product with the weights in float32.
+A few rows, which is what decoding has, read the blocks; for more a panel is written out in float32 once, in memory of
+the thread, and read by all of them. Both give the same bits. Of 8 and 6 bits each weight is made in float32, and a
+product has the bits of one with such weights; of 4 bits a part of 32 inputs is summed before it is scaled
+(`part_tiles`), so there the order of the additions is another one.
 """
 
 from collections.abc import Callable
 from typing import TypeAlias
 
-from tunesmith.kernels.blocks import block_tile
+from tunesmith.kernels.blocks import PART_INPUTS, block_tile
 from tunesmith.kernels.compiler import compiled, number
-from tunesmith.kernels.multiply import TILE_PANELS, multiply, tile_panels
-from tunesmith.kernels.vectors import PANEL_ROW_BYTES, QUANTISED, Number, no_inline
+from tunesmith.kernels.multiply import MAX_TILE_ROWS, TILE_PANELS, multiply, tile_panels
+from tunesmith.kernels.part_tiles import UNPACKED_ROWS, input_sums, part_tile, unpack_four_bits
+from tunesmith.kernels.vectors import FLOAT_BYTES, PANEL_ROW_BYTES, QUANTISED, Number, no_inline
 from tunesmith.kernels.widths import panel_bytes, widen
 
 FEW_ROWS = 4  # for which weights are made in registers
+PART = PART_INPUTS[Number.INT4]
 _Few: TypeAlias = Callable[[int, int, int, int, int, int, int, int, int, int, int], None]
 _Rows: TypeAlias = Callable[[int, int, int, int, int, int, int, int, int, int], None]
+_Parts: TypeAlias = Callable[[int, int, int, int, int, int, int, int, int, int, int], None]
 
 
 def _rows(rows: int, kind: Number) -> _Rows:
@@ -63,7 +67,112 @@ def _few(kind: Number) -> _Few:
     return product
 
 
-_int8, _int4, _int6 = _few(Number.INT8), _few(Number.INT4), _few(Number.INT6)
+_int8, _int6 = _few(Number.INT8), _few(Number.INT6)
+
+
+def scratch_bytes(length: int, rows: int) -> int:
+    """What `multiply_frozen` needs for so many rows."""
+    parts = -(-length // PART)
+    wide = length * TILE_PANELS * PANEL_ROW_BYTES
+    unpacked = max(UNPACKED_ROWS * PANEL_ROW_BYTES, FEW_ROWS * PART * FLOAT_BYTES)
+    return max(wide, parts * (unpacked + rows * FLOAT_BYTES) + PANEL_ROW_BYTES)
+
+
+_sums, _sums_and_scaled = input_sums(scaled=False), input_sums(scaled=True)
+
+
+def _packed_rows(rows: int) -> _Parts:
+    """A product of exactly so many scaled rows with any number of panels of 4 bits."""
+    most = tile_panels(rows)
+    whole, single = part_tile(rows, most, packed=True), part_tile(rows, 1, packed=True)
+
+    @compiled
+    def product(
+        x: int, xs: int, sums: int, w: int, ws: int, length: int, panels: int, out: int, outs: int, add: int, adds: int
+    ) -> None:
+        no_inline()
+        none, panel, of_row = number(0), number(0), length // PART * FLOAT_BYTES
+        while panel < panels:
+            column, here = panel * PANEL_ROW_BYTES, w + panel * ws
+            addend = add + column if add else none
+            if panels - panel >= most:
+                whole(x, xs, sums, of_row, here, ws, length, out + column, outs, addend, adds)
+                panel += most
+            else:
+                single(x, xs, sums, of_row, here, ws, length, out + column, outs, addend, adds)
+                panel += 1
+
+    return product
+
+
+_one, _two, _three, _four = (_packed_rows(rows) for rows in range(1, FEW_ROWS + 1))
+_unpacked_one, _unpacked_two, _unpacked_four = (part_tile(rows, 1, packed=False) for rows in (1, 2, 4))
+_unpacked_most = part_tile(MAX_TILE_ROWS, 1, packed=False)
+
+
+@compiled
+def _unpacked_panel(
+    rows: int, x: int, xs: int, sums: int, w: int, length: int, out: int, outs: int, add: int, adds: int
+) -> None:
+    """The product of all rows with one panel of `unpack_four_bits`."""
+    no_inline()
+    none, row, of_row = number(0), number(0), length // PART * FLOAT_BYTES
+    while row < rows:
+        left, here, there, sum_of = rows - row, x + row * xs, out + row * outs, sums + row * of_row
+        addend = add + row * adds if add else none
+        if left >= MAX_TILE_ROWS:
+            _unpacked_most(here, xs, sum_of, of_row, w, none, length, there, outs, addend, adds)
+            row += MAX_TILE_ROWS
+        elif left >= 4:
+            _unpacked_four(here, xs, sum_of, of_row, w, none, length, there, outs, addend, adds)
+            row += 4
+        elif left >= 2:
+            _unpacked_two(here, xs, sum_of, of_row, w, none, length, there, outs, addend, adds)
+            row += 2
+        else:
+            _unpacked_one(here, xs, sum_of, of_row, w, none, length, there, outs, addend, adds)
+            row += 1
+
+
+@compiled
+def _int4(
+    rows: int,
+    x: int,
+    xs: int,
+    w: int,
+    ws: int,
+    length: int,
+    panels: int,
+    out: int,
+    outs: int,
+    add: int,
+    adds: int,
+    scratch: int,
+) -> None:
+    """`scratch`: what is made of the rows or of a panel, then the sums of x's parts."""
+    no_inline()
+    parts, stride = length // PART, length * FLOAT_BYTES
+    sums = scratch + parts * max(UNPACKED_ROWS * PANEL_ROW_BYTES, FEW_ROWS * PART * FLOAT_BYTES)
+    few = rows <= FEW_ROWS
+    for row in range(rows):
+        if few:
+            _sums_and_scaled(x + row * xs, sums + row * parts * FLOAT_BYTES, scratch + row * stride, length)
+        else:
+            _sums(x + row * xs, sums + row * parts * FLOAT_BYTES, number(0), length)
+    if rows == 1:
+        _one(scratch, stride, sums, w, ws, length, panels, out, outs, add, adds)
+    elif rows == 2:
+        _two(scratch, stride, sums, w, ws, length, panels, out, outs, add, adds)
+    elif rows == 3:
+        _three(scratch, stride, sums, w, ws, length, panels, out, outs, add, adds)
+    elif rows == 4:
+        _four(scratch, stride, sums, w, ws, length, panels, out, outs, add, adds)
+    else:
+        for panel in range(panels):
+            column = panel * PANEL_ROW_BYTES
+            unpack_four_bits(w + panel * ws, scratch, length)
+            addend = add + column if add else number(0)
+            _unpacked_panel(rows, x, xs, sums, scratch, length, out + column, outs, addend, adds)
 
 
 @compiled
@@ -83,11 +192,13 @@ def multiply_frozen(
 ) -> None:
     """As `multiply`, for panels in any format that are side by side.
 
-    `scratch` [TILE_PANELS, length, 16]: memory of this thread, for panels of blocks.
+    `scratch`: memory of this thread, `scratch_bytes`.
     """
     stride = panel_bytes(kind, length)
     if kind < QUANTISED:
         multiply(kind, rows, x, x_stride, w, stride, length, panels, out, out_stride, addend, addend_stride)
+    elif kind == Number.INT4:
+        _int4(rows, x, x_stride, w, stride, length, panels, out, out_stride, addend, addend_stride, scratch)
     elif rows > FEW_ROWS:
         wide, plain = length * PANEL_ROW_BYTES, number(Number.FLOAT32)
         for panel in range(0, panels, TILE_PANELS):
@@ -97,7 +208,5 @@ def multiply_frozen(
             multiply(plain, rows, x, x_stride, scratch, wide, length, count, here, out_stride, add, addend_stride)
     elif kind == Number.INT8:
         _int8(rows, x, x_stride, w, stride, length, panels, out, out_stride, addend, addend_stride)
-    elif kind == Number.INT4:
-        _int4(rows, x, x_stride, w, stride, length, panels, out, out_stride, addend, addend_stride)
     else:
         _int6(rows, x, x_stride, w, stride, length, panels, out, out_stride, addend, addend_stride)

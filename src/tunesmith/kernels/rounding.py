@@ -1,4 +1,4 @@
-"""Weights rounded to blocks of 8 and of 4 bits, in panels as `blocks` lays them out.
+"""Weights rounded to blocks of 8 and of 4 bits, in panels.
 
 INT8 rounds as GGUF's Q8_0 does: weights that came from such blocks give the same blocks again. INT4 has the structure
 of Q4_K: parts of 32 inputs between a least and a largest value in 15 steps, whose scales are rounded to 6 bits. A

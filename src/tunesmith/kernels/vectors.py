@@ -73,7 +73,7 @@ def readable(number: Number) -> Number:
 
 
 def tile(rows: int, panels: int, number: Number = Number.FLOAT32, *, strided: bool = False) -> TileFunction:
-    """The product of `rows` rows with `panels` panels of numbers that are stored one by one, for compiled code."""
+    """A `product_tile` of panels of numbers that are stored one by one."""
     return product_tile(rows, panels, stored_numbers(readable(number)), strided=strided)
 
 
@@ -125,7 +125,7 @@ def _tile(builder: ir.IRBuilder, arguments: "Values", rows: int, panels: int, wa
         offset = builder.mul(place, x_step)
         for row, x_row in enumerate(x_rows):
             number = builder.load(builder.bitcast(builder.gep(x_row, [offset]), _F32.as_pointer()), align=4)
-            factor = _broadcast(builder, number)
+            factor = broadcast(builder, number)
             for total, weight in zip(sums[row], weights, strict=True):
                 builder.store(multiply_add(builder, weight, factor, builder.load(total)), total)
 
@@ -199,7 +199,8 @@ def at_row(
     return builder.inttoptr(builder.add(base, offset), kind.as_pointer())
 
 
-def _broadcast(builder: ir.IRBuilder, number: ir.Value) -> ir.Value:
+def broadcast(builder: ir.IRBuilder, number: ir.Value) -> ir.Value:
+    """16 times the same number."""
     undefined = ir.Constant(_VECTOR, ir.Undefined)
     first = builder.insert_element(undefined, number, ir.Constant(_I32, 0))
     return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES))

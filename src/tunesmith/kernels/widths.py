@@ -77,9 +77,9 @@ def widen(kind: int, source: int, target: int, rows: int) -> None:
 
 @compiled
 def transpose_panel(kind: int, weight: int, panel_stride: int, panels: int, square: int, target: int) -> None:
-    """Transposes 16 inputs of each of `panels` panels, which begin `panel_stride` bytes apart.
+    """Transposes 16 inputs of each of `panels` panels.
 
-    `square`: which 16. To float32 [16 * panels, 16].
+    They begin `panel_stride` bytes apart. `square`: which 16. To float32 [16 * panels, 16].
     """
     no_inline()
     if kind >= QUANTISED:

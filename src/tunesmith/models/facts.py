@@ -145,9 +145,10 @@ class _Tensor:
 
 
 def block_bytes(directory: Path, parameters: int) -> int:
-    """What a base of so many parameters takes that is served from a GGUF file's blocks; 0 for another.
+    """What a base takes that is served from a GGUF file's blocks; 0 for another.
 
-    Of an embedding that is not the output layer too, which stays in its file, few rows are read.
+    `parameters`: all that it has. Of an embedding that is not the output layer too, which stays in its file, few rows
+    are read.
     """
     places = block_places(directory)[1]
     inside = sum(place.values for place in places.values())

@@ -40,7 +40,10 @@ def load_model(
 
 
 def load_as_stored(directory: Path, dtype: "torch.dtype") -> "PreTrainedModel":
-    """As `load_model` on a CPU, but norms and biases in float32 beside matrices of 16 bits stay as they are."""
+    """As `load_model` on a CPU, with norms and biases as they are stored.
+
+    Those in float32 beside matrices of 16 bits stay so.
+    """
     import torch
 
     model = load_model(directory, dtype)

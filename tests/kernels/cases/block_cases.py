@@ -5,7 +5,6 @@ from tests.kernels.blocks import BLOCK_KINDS, Bytes, eight_bits, four_bits, rand
 from tests.kernels.reference import KINDS, Floats, Pairs, Record, normal, reference, stored, wide
 
 from tunesmith.kernels import quantised, rounding, widths
-from tunesmith.kernels.multiply import TILE_PANELS
 from tunesmith.kernels.vectors import LANES, Number
 
 PANELS, INS = 7, 512
@@ -23,7 +22,7 @@ def widened(kind: Number, panels: Bytes, ins: int) -> Floats:
 def product(kind: int, x: Floats, panels: Floats, addend: Floats | None = None) -> Floats:
     rows, ins = x.shape
     out = numpy.zeros((rows, len(panels) * LANES), numpy.float32)
-    scratch = numpy.zeros(TILE_PANELS * LANES * ins, numpy.float32)
+    scratch = numpy.full(quantised.scratch_bytes(ins, rows), 77, numpy.uint8)
     add = (0, 0) if addend is None else (addend.ctypes.data, addend.strides[0])
     operands = x.ctypes.data, x.strides[0], panels.ctypes.data, ins, len(panels), out.ctypes.data, out.strides[0]
     quantised.multiply_frozen(int(kind), rows, *operands, *add, scratch.ctypes.data)
@@ -32,14 +31,14 @@ def product(kind: int, x: Floats, panels: Floats, addend: Floats | None = None) 
 
 @reference(quantised.multiply_frozen, sizes=ROWS, reason="rows: those in registers, and more; blocks are whole")
 def multiply_frozen_case(rows: int) -> Pairs:
-    """With the bits of a float32 copy of the weight, alone and beside any other rows."""
+    """With the bits of a float32 copy of the weight, but of 4 bits; the same alone and beside any other rows."""
     pairs: list[tuple[Floats, Floats]] = []
     for kind in BLOCK_KINDS:
         random = numpy.random.default_rng(rows)
         panels, weight = random_blocks(random, kind, PANELS * LANES, INS)
         x, beside = normal(random, rows, INS), normal(random, rows, PANELS * LANES)
         got, copy = product(kind, x, panels, beside), widened(kind, panels, INS)
-        assert numpy.array_equal(got, product(Number.FLOAT32, x, copy, beside))
+        assert kind == Number.INT4 or numpy.array_equal(got, product(Number.FLOAT32, x, copy, beside))
         assert numpy.array_equal(got[-1:], product(kind, x[-1:], panels, beside[-1:]))
         pairs.append((got, wide(x) @ wide(weight).T + beside))
         pairs.append((product(kind, x, panels[1:]), wide(x) @ wide(weight[LANES:]).T))
@@ -47,7 +46,11 @@ def multiply_frozen_case(rows: int) -> Pairs:
 
 
 @reference(
-    rounding.round_panels, rounding.read_panels, sizes=(1, 2, 3), reason="panels; outputs and inputs fill whole blocks"
+    rounding.round_panels,
+    rounding.read_panels,
+    sizes=(1, 2, 3),
+    reason="panels; outputs and inputs fill whole blocks",
+    tolerance=5e-3,  # a weight between two steps of 4 bits may go to either; `tests.families` has the bits of 8
 )
 def round_panels_case(panels: int) -> Pairs:
     """Weights in all formats, of sizes far apart, to 8 and 4 bits and back."""

@@ -29,12 +29,12 @@ KEYS = {"hidden_size": "embedding_length", "intermediate_size": "feed_forward_le
 IDS = tuple(int(one) for one in np.random.default_rng(3).integers(3, len(TOKENS), 24))
 
 
-def q4_k_m(name: str) -> KIND:
+def q4_k_m(name: str) -> object:
     """As llama.cpp's mix of that name: values and the MLP's last matrix in more bits, in some layers."""
     return KIND.Q6_K if name in ("blk.0.attn_v.weight", "blk.1.ffn_down.weight", "output.weight") else KIND.Q4_K
 
 
-def partly(name: str) -> KIND:
+def partly(name: str) -> object:
     """One line of each layer is not read as it is."""
     return KIND.Q4_1 if "attn_output" in name else KIND.Q8_0
 
@@ -43,7 +43,7 @@ def made(tmp_path: Path, architecture: str, kind: object, **changes: object) -> 
     """The directory of a base from a file of such blocks."""
     file, settings = tmp_path / "tiny.gguf", Settings(cache_dir=tmp_path / "cache", data_dir=tmp_path / "data")
     keys: dict[str, object] = {f"{architecture}.{KEYS[name]}": size for name, size in changes.items() if name in KEYS}
-    write_file(file, architecture, tiny_model(architecture, **changes), kind, keys)  # type: ignore[arg-type]
+    write_file(file, architecture, tiny_model(architecture, **changes), kind, keys)
     return pull(BaseModel("tiny", GgufFile(file, sha256_of(file)), None), settings), settings
 
 
@@ -109,6 +109,8 @@ def test_fused_tied_and_biased_layers_are_in_blocks_too(architecture: str, tied:
     assert isinstance(exact, CompiledRunner)
     assert (form, kinds(runner)) == ("blocks", {Number.INT8})
     np.testing.assert_array_equal(logits(runner), logits(exact))
+    panels = sum(line.weight.nbytes for line in runner._lines)
+    assert block_bytes(base, count_text_parameters(base)) == pytest.approx(panels, rel=0.05)
 
 
 @pytest.mark.parametrize("wanted", ["int8", "int4"])
@@ -147,7 +149,7 @@ print(form, peak() - before)
 
 
 def test_there_is_no_float32_copy_in_memory(tmp_path: Path) -> None:
-    """Of 14 million weights, 57 MB in float32: a tenth more than the panels and what a piece of them takes."""
+    """Of 14 million weights, 59 MB in float32 and 15 MB in blocks."""
     base, settings = made(tmp_path, "llama", KIND.Q8_0, hidden_size=1024, intermediate_size=2048)
     load_runner(base, settings)  # compiles what is not compiled yet
     parameters = count_text_parameters(base)
@@ -159,5 +161,5 @@ def test_there_is_no_float32_copy_in_memory(tmp_path: Path) -> None:
         assert said[0] == ("blocks" if form == "auto" else form)
         return int(said[1])
 
-    assert peak("auto") < 1.1 * panels + (24 << 20)
-    assert peak("float32") > 3.5 * parameters
+    assert panels < 1.1 * parameters  # beside 4 in float32; what else a process loads, both load
+    assert peak("float32") - peak("auto") > 2.5 * parameters

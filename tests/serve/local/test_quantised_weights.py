@@ -1,4 +1,4 @@
-"""Bases served in 8 and 4 bits: the logits of their dequantised weights, to the bit, in all compiled families."""
+"""Bases served in 8 and 4 bits: the logits of their dequantised weights in all compiled families, of 8 to the bit."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,7 +20,7 @@ from tunesmith.serve.local.runner import AnyAdapter
 from tunesmith.serve.local.torch_weights import weights_of
 
 pytestmark = pytest.mark.skipif(not HAS_HALF, reason="this processor cannot read float16 numbers, as scales are")
-FAMILIES = ["smollm3", "phi4-mini", "gemma2", "gemma3_text", "olmo2", "granite", "glm4", "exaone4"]
+FAMILIES = ["smollm3", "phi3", "gemma2", "gemma3_text", "olmo2", "granite", "glm4", "exaone4"]
 # So that 4 bits have whole blocks, but for attention's output.
 WIDE: dict[str, object] = {"hidden_size": 256, "intermediate_size": 512}
 
@@ -58,7 +58,7 @@ def test_logits_are_those_of_the_dequantised_weights(name: str, width: Width, tm
             )
             for runner in (narrow, wide)
         )
-        assert numpy.array_equal(of_narrow, of_wide)
+        numpy.testing.assert_allclose(of_narrow, of_wide, rtol=0, atol=0 if width == "int8" else 1e-4)
         assert numpy.ptp(of_narrow) > 0.1
         stored = logits(plain, [SequenceChunk(0, 0, ids, None, len(ids))])
         assert 0 < numpy.abs(stored - of_narrow[: len(ids)]).max() < numpy.abs(stored).max()

@@ -13,7 +13,7 @@ and MXFP4. They are read dequantised.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class KBlocks:
-    """Rows in blocks of 256 inputs, whose parts have scales: w = (d * scale) * q - dmin * least."""
+    """Rows in blocks of 256: w = (d * scale) * q - dmin * least."""
 
     d: NDArray[np.float16]  # [O, blocks]
     dmin: NDArray[np.float16]  # [O, blocks]
@@ -60,23 +60,23 @@ class KBlocks:
         return KBlocks(self.d, self.dmin, scale, least, self.q)
 
 
-Bytes = NDArray[np.uint8]
+Bytes: TypeAlias = NDArray[np.uint8]
 
 
 def _half(raw: Bytes, at: int) -> NDArray[np.float16]:
     """The float16 numbers at a byte of each block [O, blocks, bytes]."""
-    return np.ascontiguousarray(raw[..., at : at + 2]).view(np.float16)[..., 0]
+    return np.ascontiguousarray(raw[..., at : at + 2]).view(np.float16).reshape(raw.shape[:-1])
 
 
 def _nibbles(raw: Bytes) -> Bytes:
     """[…, n] bytes as […, 2, n] numbers: the lower halves, then the upper ones."""
-    return np.stack([raw & 15, raw >> 4], axis=-2)
+    return cast(Bytes, np.stack([raw & 15, raw >> 4], axis=-2))
 
 
 def _bits(raw: Bytes, width: int) -> Bytes:
     """[…, n] bytes as […, 8 / width, n] numbers of `width` bits, the lowest first."""
     shifts = np.arange(0, 8, width, dtype=np.uint8)[:, None]
-    return (raw[..., None, :] >> shifts) & np.uint8((1 << width) - 1)
+    return cast(Bytes, (raw[..., None, :] >> shifts) & np.uint8((1 << width) - 1))
 
 
 def _q8_0(raw: Bytes) -> Parts:
@@ -137,7 +137,7 @@ def _q3_k(raw: Bytes) -> KBlocks:
 def _q2_k(raw: Bytes) -> KBlocks:
     scales = raw[..., :16]
     q = _bits(raw[..., 16:80].reshape(*raw.shape[:2], 2, PART), 2).reshape(*raw.shape[:2], BLOCK)
-    scale, least = ((part).view(np.int8) for part in (scales & 15, scales >> 4))
+    scale, least = (part.view(np.int8) for part in (scales & 15, scales >> 4))
     return KBlocks(_half(raw, 80), _half(raw, 82), scale, least, q.view(np.int8))
 
 

@@ -1,8 +1,8 @@
-"""GGUF's blocks in the panels that `kernels.blocks` describes: moved, not rounded again."""
+"""GGUF's blocks in the panels of `kernels.blocks`: moved, not rounded again."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,10 @@ Piece: TypeAlias = tuple[Matrix, NDArray[np.int64]]  # and which of its rows
 
 
 def format_of(kinds: Iterable[str]) -> Number | None:
-    """The format of panels that hold matrices of all these kinds without rounding; None if there is none."""
+    """The format of panels that hold matrices of all these kinds as they are.
+
+    None if there is none.
+    """
     found = set(kinds)
     if found == {"Q4_K"}:
         return Number.INT4
@@ -88,7 +91,7 @@ def _int4(rows: KBlocks, blocks: Bytes) -> None:
     at = _put(blocks, _put(blocks, at, rows.scale), rows.least)
     eights = np.ascontiguousarray(rows.q).view(np.uint64)  # [O, blocks, BLOCK / GROUP]
     for shift, kept in _FOURS:
-        eights = (eights | eights >> np.uint64(shift)) & np.uint64(kept)
+        eights = cast(NDArray[np.uint64], (eights | eights >> np.uint64(shift)) & np.uint64(kept))
     _put(blocks, at, eights.astype(np.uint32))
 
 
@@ -108,6 +111,6 @@ def _put(blocks_PBn: Bytes, at: int, numbers: NDArray[np.generic]) -> int:
     if len(flat) < panels * LANES:
         flat = np.concatenate([flat, np.zeros((panels * LANES - len(flat), flat.shape[1]), flat.dtype)])
     turned = np.ascontiguousarray(flat.reshape(panels, LANES, -1).transpose(0, 2, 1))
-    end = at + count * LANES * flat.dtype.itemsize
+    end: int = at + count * LANES * flat.dtype.itemsize
     blocks_PBn[..., at:end] = turned.view(np.uint8).reshape(panels, blocks_PBn.shape[1], -1)
     return end

@@ -62,7 +62,7 @@ class StepArgs(Protocol):
     gate_up: int  # [rows, 2 * inner_panels * 16]
     logits: int  # [logit_count, vocabulary padded to whole panels]
     logits_stride: int
-    scratch: int  # [threads, scratch_bytes]: for attention, and for what `multiply_frozen` widens
+    scratch: int  # [threads, scratch_bytes]: for attention and `multiply_frozen`
     scratch_bytes: int
     counters: int  # table: see `new_counters`
 

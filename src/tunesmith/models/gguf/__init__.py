@@ -68,10 +68,11 @@ def _unasked(size: int) -> None:
 
 
 def convert(gguf_file: Path, directory: Path, planned: Callable[[int], None] = _unasked) -> None:
-    """Writes the model into `directory`, in Hugging Face's layout: exactly, in 16 bits what the file has so.
+    """Writes the model into `directory`, in Hugging Face's layout.
 
-    `planned` is told how many bytes its weights will take. Each is read and written by itself, so the memory that this
-    takes does not grow with the model. Raises InvalidRequest for a file that is damaged or of another kind.
+    What the file has in 16 bits stays so, all else is in float32. `planned` is told how many bytes its weights will
+    take. Each is read and written by itself, so the memory that this takes does not grow with the model. Raises
+    InvalidRequest for a file that is damaged or of another kind.
     """
     with _explaining(gguf_file):
         _convert(gguf_file, directory, planned)

@@ -1,7 +1,8 @@
-"""Where a converted base's quantised matrices are in its GGUF file, which are served as they are there.
+"""Where a converted base's quantised matrices are in its GGUF file.
 
-The converted base has them in float32 too, for training and exports. What is known of the file is kept beside the
-directory, and compared with the file each time that the base is opened: its bytes once, then its size and time.
+They are served as they are there. The converted base has them in float32 too, for training and exports. What is known
+of the file is kept beside the directory, and compared with the file each time that the base is opened: its bytes
+once, then its size and time.
 
 What is not covered: experts, which are not served by compiled code; bytes of the file that change without a trace in
 its size and time.
@@ -37,7 +38,10 @@ class BlockMatrix:
     order: NDArray[np.int64] | None  # in which transformers has the rows; None: as they are
 
     def take(self, outputs: NDArray[np.int64]) -> Parts | KBlocks:
-        """These of its outputs, as transformers counts them, taken apart; the file's pages are let go."""
+        """These of its outputs, as transformers counts them, taken apart.
+
+        The file's pages are let go.
+        """
         places = outputs if self.order is None else self.order[outputs]
         taken = self.rows[places]
         release_pages(self.rows[places.min() : places.max() + 1])
@@ -46,7 +50,10 @@ class BlockMatrix:
 
 @dataclass(frozen=True, slots=True)
 class BlockPlace:
-    """Where a matrix is in a file. `heads`: so many have their two rotary halves interleaved there."""
+    """Where a matrix is in a file.
+
+    `heads`: so many have their two rotary halves interleaved there.
+    """
 
     kind: str
     offset: int
@@ -104,10 +111,10 @@ def places_of(weights: Iterable[Weight]) -> Places:
 
 
 def know_file(directory: Path, file: Path, sha256: str, read: Callable[[], Places]) -> None:
-    """Keeps what there is to know of the file that the base in `directory` was converted from.
+    """Keeps what is known of the file that a base was converted from.
 
-    `read` looks for the matrices, once. A file that was moved or touched is compared once more; one that has another
-    digest than `sha256` or than before is not served from. "" is any digest.
+    `directory`: the base's. `read` looks for the matrices, once. A file that was moved or touched is compared once
+    more; one that has another digest than `sha256` or than before is not served from. "" is any digest.
     """
     known = _seen.get(directory) or _kept(directory)
     if known is not None and known.is_as_it_was(file):
@@ -125,7 +132,10 @@ def know_file(directory: Path, file: Path, sha256: str, read: Callable[[], Place
 
 
 def block_places(directory: Path) -> tuple[Path | None, Places]:
-    """The file, and what `map_blocks` gives of it; (None, {}) if there is nothing, or it is not as it was."""
+    """The file, and what `map_blocks` gives of it.
+
+    (None, {}) if there is nothing, or the file is not as it was.
+    """
     known = _seen.get(directory) or _kept(directory)
     with suppress(OSError):
         if known is not None and known.is_as_it_was(Path(known.file)) and all(map(known.fits, known.places.values())):
@@ -134,7 +144,10 @@ def block_places(directory: Path) -> tuple[Path | None, Places]:
 
 
 def map_blocks(directory: Path) -> dict[str, BlockMatrix]:
-    """The matrices by their names in transformers, over the mapped file; {} where there is none."""
+    """The matrices by their names in transformers, over the mapped file.
+
+    {} where there is none.
+    """
     file, places = block_places(directory)
     if file is None:
         return {}

@@ -44,7 +44,10 @@ class Weight:
 
     @property
     def number(self) -> str:
-        """The format that holds it exactly, as safetensors names it: the file's own of 16 bits, else F32."""
+        """The format that holds it exactly, as safetensors names it.
+
+        The file's own of 16 bits, else F32.
+        """
         kind = self.source.tensor_type.name
         return kind if kind in NUMBER_BYTES and not self.less_one else "F32"
 
@@ -139,8 +142,8 @@ def _all(blocks: Iterable[str], parts: Iterable[str], kind: str) -> set[str]:
 
 
 def separated(rows: int, heads: int) -> NDArray[np.int64]:
-    """The file's rows in the order that separates the two rotary halves of each head, as transformers has them.
+    """The order of the file's rows that separates the two rotary halves of a head.
 
-    llama.cpp interleaves them.
+    transformers has them so; llama.cpp interleaves them.
     """
     return np.ascontiguousarray(np.arange(rows).reshape(heads, rows // heads // 2, 2).swapaxes(1, 2).reshape(rows))

@@ -41,7 +41,10 @@ def write(path: Path, weights: Sequence[Weight]) -> None:
 
 
 def bytes_in_float32(file: Path) -> int:
-    """How long a file of weights would be in float32, if that is said in it; else how long it is."""
+    """How long a file of weights would be in float32, if it says so.
+
+    Else how long it is.
+    """
     with file.open("rb") as handle:
         handle.seek(8)
         found = _IN_FLOAT32.match(handle.read(128))

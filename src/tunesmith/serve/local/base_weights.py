@@ -44,13 +44,18 @@ class BaseWeights:
         return self.tensors.get(f"{path}.bias")
 
     def block_matrix(self, path: str) -> BlockMatrix | None:
-        """The blocks of the module at `path`, where the file that the base came from has them."""
+        """The blocks of the module at `path`, where the base's GGUF file has them."""
+        if not self.blocks:
+            return None
         name = f"{path}.weight"
         tied = name == HEAD and numpy.may_share_memory(self.weight(path), self.tensors[EMBEDDING])
         return self.blocks.get(EMBEDDING if tied else name)
 
     def block_format(self, parts: Sequence[Part]) -> Number | None:
-        """The format of panels that hold the blocks of these linears as they are; None where there is none."""
+        """The format of panels that hold the blocks of these linears as they are.
+
+        None where there is none.
+        """
         matrices = [self.block_matrix(part.path) for part in parts]
         kinds = [matrix.kind for matrix in matrices if matrix is not None]
         return format_of(kinds) if len(kinds) == len(matrices) else None

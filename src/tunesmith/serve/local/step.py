@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tunesmith.families.array_panels import whole_panels
 from tunesmith.families.rotation import Angles
-from tunesmith.kernels.multiply import TILE_PANELS
+from tunesmith.kernels.quantised import scratch_bytes
 from tunesmith.kernels.records import Records, new_counters
 from tunesmith.kernels.serving.step_args import QUERY_ROWS
 from tunesmith.kernels.thread_pool import CACHE_LINE, aligned_zeros
@@ -31,8 +31,8 @@ class Steps:
     """
 
     def __init__(self, steps: Records, phases: int, longest: int = 0) -> None:
-        """`longest`: the most inputs of a matrix whose panels may have to be widened in memory."""
-        self._args, self._widened = steps[0], longest * TILE_PANELS * PANEL_ROW_BYTES
+        """`longest`: the most inputs of a matrix in blocks; 0: there is none."""
+        self._args, self._longest = steps[0], longest
         self._counters = new_counters(phases)
         self._args["counters"] = self._counters.ctypes.data
         self._buffers: dict[str, NDArray[uint8]] = {}
@@ -91,7 +91,7 @@ class Steps:
         args = self._args
         head, head_panels, inner = int(args["head_size"]), int(args["head_panels"]), int(args["inner_panels"])
         columns = head + (head_panels + whole_panels(end)) * LANES  # queries, answers, scores
-        scratch = max(QUERY_ROWS * columns * FLOAT_BYTES, self._widened)
+        scratch = max(QUERY_ROWS * columns * FLOAT_BYTES, scratch_bytes(self._longest, rows))
         args["scratch_bytes"] = -(-scratch // CACHE_LINE) * CACHE_LINE
         self._buffer("scratch", threads * int(args["scratch_bytes"]))
         self._buffer("residual", rows * int(args["hidden_stride"]))

@@ -1,4 +1,7 @@
-"""The linear layers of a base in panels: packed as they are stored, rounded, or of a GGUF file's own blocks."""
+"""The linear layers of a base in panels.
+
+They are packed as they are stored, rounded, or of a GGUF file's own blocks.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -70,7 +73,7 @@ class _Numbers:
 
     @property
     def inputs(self) -> int:
-        return self.weights[0].shape[1]
+        return int(self.weights[0].shape[1])
 
     @property
     def bytes(self) -> int:
@@ -118,7 +121,8 @@ def _form(base: BaseWeights, parts: tuple[Part, ...], width: Width) -> _Numbers 
     for part in parts:
         matrix = base.block_matrix(part.path)
         if matrix is not None:
-            pieces += [(matrix, outputs) for outputs in part.pieces(numpy.arange(len(matrix.rows)))]
+            outputs = part.pieces(cast(Weights, numpy.arange(len(matrix.rows))))  # as they would be of the weights
+            pieces += [(matrix, cast(NDArray[numpy.int64], some)) for some in outputs]
     return _Blocks(pieces, kind, base.sizes[parts[0].path][1])
 
 

@@ -1,7 +1,7 @@
 """A base from a GGUF file, served from its quantised blocks and dequantised: seconds, memory and speed of one stream.
 
-    python bench/serving/gguf_blocks.py [--shape qwen3-0.6b | llama3.2-1b | …] [--file FILE.gguf]
-                                        [--weights auto,float16] [--tokens 48] [--threads 2]
+    python bench/serving/kernels/gguf_blocks.py [--shape qwen3-0.6b | llama3.2-1b | …] [--file FILE.gguf]
+    [--weights auto,float16] [--tokens 48] [--threads 2]
 
 Without `--file`, the shape's random weights are written as Q8_0 once. Each row is a process of its own.
 """
@@ -41,7 +41,7 @@ def main() -> None:
     print("weights   served from  load s  peak GB  prompt tokens/s  decode tokens/s")
     for weights in options.weights.split(","):
         given = ["--row", "--file", str(file), "--weights", weights, "--tokens", str(options.tokens)]
-        command = [sys.executable, "-m", "bench.serving.gguf_blocks", *given, "--threads", str(options.threads)]
+        command = [sys.executable, "-m", "bench.serving.kernels.gguf_blocks", *given, "--threads", str(options.threads)]
         row = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
         print(
             f"{weights:9} {row['form']:11} {row['load']:7.1f} {row['peak'] / 1e9:8.2f} {row['prompt']:16.1f}"
