@@ -1,5 +1,7 @@
 """Weights rounded to 8 and 4 bits when a base is loaded."""
 
+from typing import cast
+
 import numpy
 import pytest
 from gguf import GGMLQuantizationType, dequantize, quantize
@@ -27,14 +29,17 @@ def rounded(weight: Weights, width: Width) -> Floats:
     """[outs in whole panels, ins], as the kernels read the packed matrix."""
     memory = numpy.full(panel_bytes([weight], width), 77, numpy.uint8)
     panels = pack([weight], width, ArraySlab(memory))
-    wide = widened(QUANTISED[width], panels, weight.shape[1])
+    wide = widened(QUANTISED[width], cast(NDArray[numpy.uint8], panels), weight.shape[1])
     return wide.transpose(0, 2, 1).reshape(-1, weight.shape[1])
 
 
 @pytest.mark.parametrize("stored", ["float32", "float16", "bfloat16"])
 def test_eight_bits_are_rounded_as_gguf_rounds_them(stored: str) -> None:
     weight = weights(40, 96)
-    numbers = {"float32": weight, "bfloat16": (weight.view(numpy.uint32) >> 16).astype(numpy.uint16)}
+    numbers: dict[str, Weights] = {
+        "float32": weight,
+        "bfloat16": (weight.view(numpy.uint32) >> 16).astype(numpy.uint16),
+    }
     kept = numbers.get(stored, weight.astype(numpy.float16))
     if stored == "float16":
         weight = kept.astype(numpy.float32)

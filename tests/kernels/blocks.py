@@ -41,7 +41,7 @@ def _int4(blocks: Bytes) -> Bytes:
     halves = blocks[..., :4].copy().view(numpy.float16)
     scales = [part.reshape(outs, count, 8) for part in Q4_K.get_scale_min(blocks[..., 4:16].reshape(-1, 12))]
     pairs = blocks[..., 16:].reshape(outs, count, 4, 1, 32)
-    numbers = (pairs >> numpy.array([[0], [4]], numpy.uint8)) & 15
+    numbers: Bytes = (pairs >> numpy.array([[0], [4]], numpy.uint8)) & numpy.uint8(15)
     return panels_of(halves[..., :1], halves[..., 1:], *scales, eights(numbers.reshape(outs, count, 32, 8)))
 
 
@@ -91,7 +91,8 @@ def four_bits(weight: Floats) -> Floats:
     step, shift = (scale_factor * scale)[..., None], (least_factor * least)[..., None]
     inverse = numpy.divide(1, step, out=numpy.zeros_like(step), where=step > 0)
     numbers = ((parts + shift) * inverse).round().clip(0, 15)
-    return (step * numbers - shift).reshape(weight.shape)
+    made: Floats = (step * numbers - shift).reshape(weight.shape)
+    return made
 
 
 def _six_bits(values: Floats) -> tuple[Floats, Floats]:

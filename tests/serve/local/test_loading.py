@@ -190,7 +190,7 @@ def test_nothing_is_compiled_for_a_family_that_has_no_compiled_code(
 def test_what_fewer_bits_cost_is_measured_once(save: Save, tmp_path: Path, wanted: str) -> None:
     torch.manual_seed(0)
     model = LlamaForCausalLM(LlamaConfig(**{**SIZES, "hidden_size": 256, "intermediate_size": 256})).bfloat16()
-    settings, base = Settings(data_dir=tmp_path / "data", serve_weights=wanted), save(model)  # type: ignore[arg-type]
+    settings, base = Settings(data_dir=tmp_path / "data", serve_weights=wanted), save(model)
     runner, width = load_runner(base, settings)
     assert (type(runner), width) == (CompiledRunner, wanted)
     kept = settings.paths.serve / f"{fingerprint(base)}-{__version__}-{wanted}.json"
@@ -217,4 +217,4 @@ def test_fewer_bits_without_memory_for_the_stored_weights_are_not_measured(
 def test_fewer_bits_of_another_family_are_refused(save: Save, tmp_path: Path, wanted: str) -> None:
     base = save(CohereForCausalLM(CohereConfig(**SIZES)))
     with pytest.raises(InvalidRequest, match=r"Setting serve_weights: this base is of a family .*'auto' or 'float32'"):
-        load_runner(base, Settings(data_dir=tmp_path / "data", serve_weights=wanted))  # type: ignore[arg-type]
+        load_runner(base, Settings(data_dir=tmp_path / "data", serve_weights=wanted))

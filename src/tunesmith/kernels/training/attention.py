@@ -51,7 +51,8 @@ def lowest_seen(args: TrainStepArgs, layer: TrainLayer, first: int, count: int) 
     lowest = positions[first, 0]
     for token in range(first + 1, first + count):
         lowest = min(lowest, positions[token, 0])
-    return max(lowest - layer.window + 1, 0)
+    least: int = max(lowest - layer.window + 1, 0)
+    return least
 
 
 @compiled

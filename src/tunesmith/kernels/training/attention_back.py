@@ -222,7 +222,8 @@ def _first_cut(args: TrainStepArgs, layer: TrainLayer, panel: int, panels: int) 
     highest = high[panel, 0]
     for other in range(panel + 1, panel + panels):
         highest = max(highest, high[other, 0])
-    return highest - layer.window + 1
+    cut: int = highest - layer.window + 1
+    return cut
 
 
 @compiled

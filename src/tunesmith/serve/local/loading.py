@@ -9,7 +9,7 @@ panels.
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 import structlog
 
@@ -90,7 +90,7 @@ def _compiled(
 ) -> tuple[Runner, Format]:
     """`again`: the weights once more, since a runner may use them up."""
     entries = serving_step, pack_squares, round_panels
-    if not all(map(is_cached, entries)):
+    if not all(is_cached(entry) for entry in entries):
         log.info("compiling the kernels for answering, once: half a minute, or more where the processor is busy")
         with doing("compiling the kernels for answering (once on this machine)"):
             precompile("serving", *entries)
@@ -133,7 +133,7 @@ def _rounded(weights: BaseWeights, again: Callable[[], BaseWeights], base_dir: P
 
     Not measured where the weights as they are stored do not fit into memory: they are not needed afterwards.
     """
-    width: Width = settings.serve_weights
+    width = cast(Width, settings.serve_weights)  # of QUANTISED
     _refuse(width, HAS_HALF, "cannot be read in few bits: this processor does not convert float16, which scales are in")
     note = _note(base_dir, settings, width)
     if read_finding(note) is not None:
