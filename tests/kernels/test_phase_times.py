@@ -3,14 +3,14 @@
 import time
 
 import numpy
-from tests.kernels.cases.training_step_case import HIDDEN, Layers
+from tests.kernels.cases.training_step_case import HIDDEN, MANNERS, Layers
 from tests.kernels.reference import normal
 
 from tunesmith.kernels.training.phase_times import PhaseTimes, Share
 
 
 def test_the_shares_of_a_step_add_up_to_its_time() -> None:
-    layers, times = Layers.of(200), PhaseTimes()
+    layers, times = Layers.of(200, MANNERS[0]), PhaseTimes()
     grad = normal(numpy.random.default_rng(0), 200, HIDDEN)
     layers.args.set(times=0)
     expected = layers.step(grad, 2)
