@@ -202,7 +202,7 @@ def test_a_tree_has_the_gradient_of_the_models_own_layers(rows: list[TokenRow]) 
     LLAMA.compare(rows)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(token_trees())
 def test_a_tree_of_which_windows_hide_a_part_has_it_too(rows: list[TokenRow]) -> None:
     GEMMA.compare(rows)

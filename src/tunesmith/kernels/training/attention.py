@@ -48,7 +48,7 @@ def lowest_seen(args: TrainStepArgs, layer: TrainLayer, first: int, count: int) 
     if layer.window == 0:
         return number(0)
     positions = table(args.positions, args.panels * LANES, 1)
-    lowest = positions[first, 0]
+    lowest: int = positions[first, 0]
     for token in range(first + 1, first + count):
         lowest = min(lowest, positions[token, 0])
     least: int = max(lowest - layer.window + 1, 0)

@@ -219,7 +219,7 @@ def _first_cut(args: TrainStepArgs, layer: TrainLayer, panel: int, panels: int) 
     if layer.window == 0:
         return number(0)
     high = table(args.panel_high, args.panels, 1)
-    highest = high[panel, 0]
+    highest: int = high[panel, 0]
     for other in range(panel + 1, panel + panels):
         highest = max(highest, high[other, 0])
     cut: int = highest - layer.window + 1
