@@ -60,13 +60,14 @@ KINDS = {
     "int4": _ours("Tunesmith int4", "int4", 37 / 64, drafts=True),
     "llamacpp-f16": Kind("llama.cpp F16", "llamacpp", "llamacpp", 2.0, 2.0, options={"weights": "F16"}),
     "llamacpp-q8": Kind("llama.cpp Q8_0", "llamacpp", "llamacpp", 34 / 32, 2.0, options={"weights": "Q8_0"}),
+    "llamacpp-q4": Kind("llama.cpp Q4_K_M", "llamacpp", "llamacpp", 0.62, 2.0, options={"weights": "Q4_K_M"}),
     "openvino": Kind("OpenVINO fp32", "openvino", "openvino", caches=False),
     "transformers": Kind("transformers + PEFT", "transformers", caches=False),
 }
 
 
-SHAPED = ("stored", "int8", "int4", "llamacpp-f16", "llamacpp-q8")  # for a base in bfloat16
-UNSHAPED = tuple(name for name in KINDS if name not in ("stored", "int8", "int4"))
+SHAPED = ("stored", "int8", "int4", "llamacpp-f16", "llamacpp-q8", "llamacpp-q4")  # for a base in bfloat16
+UNSHAPED = tuple(name for name in KINDS if name not in ("stored", "int8", "int4", "llamacpp-q4"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
-"""Writes the base, in F16 or Q8_0, and adapters, in F16, as GGUF files.
+"""Writes the base, in F16, Q8_0 or Q4_K_M, and adapters, in F16, as GGUF files.
 
 The base is written from its original GGUF file with all metadata, so that tokens and settings are the same; each weight
 is converted to float32 first, as Tunesmith does. Norms stay float32, as in llama.cpp's own converter.
 Names and metadata of adapters: llama.cpp's `convert_lora_to_gguf.py`.
 
-A base that did not come as a GGUF file is written by our own export.
+A base that did not come as a GGUF file is written by our own export; Q4_K_M is made from its F16.
 
 What is not covered: adapters on others than the Llama family.
 """
@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from bench.exports.gguf_rounding import BLOCK, KINDS, blocks, kind_in_mixture
 from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, LlamaFileType, dequantize, quantize
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
@@ -24,7 +25,11 @@ from tunesmith.export.tuned_model import TunedModel
 from tunesmith.models.adapters import AdapterManifest
 
 EXPORTED: dict[str, Width] = {"F16": "f16", "Q8_0": "q8_0"}
-FILE_TYPES = {"F16": LlamaFileType.MOSTLY_F16, "Q8_0": LlamaFileType.MOSTLY_Q8_0}
+FILE_TYPES = {
+    "F16": LlamaFileType.MOSTLY_F16,
+    "Q8_0": LlamaFileType.MOSTLY_Q8_0,
+    "Q4_K_M": LlamaFileType.MOSTLY_Q4_K_M,
+}
 OWN_FIELDS = ("GGUF.", "general.architecture", "general.file_type", "general.quantization_version")
 PARTS = {
     "self_attn.q_proj": "attn_q",
@@ -38,9 +43,11 @@ PARTS = {
 
 
 def write_base(source: Path, target: Path, width: str) -> Path:
-    """`width`: F16 or Q8_0."""
+    """`width`: F16, Q8_0 or Q4_K_M."""
     reader = GGUFReader(source)
-    writer = GGUFWriter(target, "llama")
+    architecture = str(reader.fields["general.architecture"].contents())
+    layers = int(reader.fields[f"{architecture}.block_count"].contents())
+    writer = GGUFWriter(target, architecture)
     for name, field in reader.fields.items():
         if not name.startswith(OWN_FIELDS):
             inner = field.types[1] if field.types[0] == GGUFValueType.ARRAY else None
@@ -49,19 +56,36 @@ def write_base(source: Path, target: Path, width: str) -> Path:
     writer.add_quantization_version(2)
     for tensor in reader.tensors:
         values = dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
-        if values.ndim == 1:
+        kind = _kind(tensor.name, values, width, layers)
+        if kind is None:
             writer.add_tensor(tensor.name, values)
-        elif width == "F16":
+        elif kind == "F16":
             writer.add_tensor(tensor.name, values.astype(np.float16))
+        elif kind == "Q8_0":
+            eight = GGMLQuantizationType.Q8_0
+            writer.add_tensor(tensor.name, quantize(values, eight), raw_dtype=eight)
         else:
-            kind = GGMLQuantizationType.Q8_0
-            writer.add_tensor(tensor.name, quantize(values, kind), raw_dtype=kind)
+            writer.add_tensor(tensor.name, blocks(values, kind), raw_dtype=KINDS[kind])
     _finish(writer)
     return target
 
 
+def _kind(name: str, values: NDArray[np.float32], width: str, layers: int) -> str | None:
+    """What a tensor is written as; None: float32."""
+    if values.ndim == 1:
+        return None
+    if width != "Q4_K_M":
+        return width
+    return "Q8_0" if values.shape[1] % BLOCK else kind_in_mixture(name, layers)
+
+
 def export_base(base_dir: Path, target: Path, width: str) -> Path:
     """Writes a base that did not come as a GGUF file, by our own export."""
+    if width == "Q4_K_M":
+        whole = export_base(base_dir, target.with_suffix(".f16"), "F16")
+        write_base(whole, target, width)
+        whole.unlink()
+        return target
     manifest = AdapterManifest("bench", "", "", 1, 1.0, (), step=0, adapter="none")
     model = TunedModel("bench", base_dir, base_dir, str(base_dir), manifest)
     write_gguf(plan_gguf(model, EXPORTED[width]), target, lambda _: None)

@@ -75,7 +75,7 @@ def test_an_output_layer_trains_with_the_bits_of_a_float32_copy(kind: Number) ->
     x = wide(normal(numpy.random.default_rng(4), 7, 256))
     numpy.testing.assert_allclose(logits, x @ wide(weight).T, atol=1e-4, rtol=1e-5)
     exact = logits.astype(numpy.float64) @ wide(weight)
-    numpy.testing.assert_allclose(grads, exact, atol=1e-6 * numpy.abs(exact).max(), rtol=0)
+    numpy.testing.assert_allclose(grads, exact, atol=5e-6 * numpy.abs(exact).max(), rtol=0)
 
 
 def passes(kind: Number, panels: Bytes | Floats, outs: int) -> tuple[Floats, Floats]:
