@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tunesmith.errors import InvalidRequest
+from tunesmith.families.config_file import SIZES
 from tunesmith.models.adapters import AdapterManifest
 from tunesmith.models.options_check import CARDS, check_options
 from tunesmith.settings import TrainingOptions
@@ -97,3 +98,24 @@ def test_a_vision_tower_takes_none_of_the_memory_of_training(tmp_path: Path) -> 
     _write_header(tmp_path, {text: [8, 8], tower: [1 << 20, 1 << 20]})
     check_options(TrainingOptions(lora_targets="mlp"), tmp_path, "huge")
     check_options(TrainingOptions(adapter="none"), tmp_path, "huge")
+
+
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+def test_blocks_are_for_layers_that_are_compiled(tiny_dir: Path, tmp_path: Path, kind: str) -> None:
+    check_options(TrainingOptions.model_validate({"quantization": kind}), tiny_dir, "tiny")
+    with pytest.raises(InvalidRequest, match=f"quantization is '{kind}'.*: lora_dropout is not 0. Leave") as caught:
+        check_options(TrainingOptions.model_validate({"quantization": kind, "lora_dropout": 0.1}), tiny_dir, "tiny")
+    assert (caught.value.param, caught.value.code) == ("tunesmith.quantization", "quantization_not_available")
+    (tmp_path / "config.json").write_text(json.dumps({**dict.fromkeys(SIZES, 64), "model_type": "cohere"}))
+    with pytest.raises(InvalidRequest, match=f"quantization is '{kind}', which compiled layers"):
+        check_options(TrainingOptions.model_validate({"quantization": kind}), tmp_path, "other")
+
+
+@ON_A_CPU
+def test_a_base_in_blocks_takes_fewer_bytes(tmp_path: Path) -> None:
+    count = round(total_memory() * 0.7)  # weights: they fit in 8 bits, and not in 16 or 32
+    _write_header(tmp_path, {"model.layers.0.mlp.up_proj.weight": [count, 1]})
+    (tmp_path / "config.json").write_text(json.dumps({**dict.fromkeys(SIZES, 64), "model_type": "llama"}))
+    with pytest.raises(InvalidRequest, match="or the option 'quantization': 'int4'"):
+        check_options(TrainingOptions(lora_targets="mlp"), tmp_path, "large")
+    check_options(TrainingOptions(lora_targets="mlp", quantization="int8"), tmp_path, "large")

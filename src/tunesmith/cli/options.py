@@ -110,7 +110,7 @@ LoraTargets: TypeAlias = Annotated[
     str | None, _setting("Layers to adapt: all-linear, attention, mlp, or names such as q_proj,v_proj.", "all-linear")
 ]
 Quantization: TypeAlias = Annotated[
-    str | None, _setting("Quantization of the frozen base: none or nf4 (CUDA only).", "none")
+    str | None, _setting("Quantization of the frozen base: none, int8 or int4 (CPU), nf4 (CUDA).", "none")
 ]
 BaseLearningRate: TypeAlias = Annotated[
     float | None, _setting("Learning rate that --lr-multiplier multiplies.", "0.00025")

@@ -4,12 +4,25 @@ Serving and training share it; `kernels.multiply` says what panels are for.
 """
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
+import numpy
 import torch
 from torch import Tensor
 
-from tunesmith.families.array_panels import CHUNK, Width, whole_panels
+from tunesmith.families.array_panels import (
+    CHUNK,
+    QUANTISED,
+    Weights,
+    Width,
+    narrowest,
+    packing,
+    row_bytes,
+    whole_panels,
+    widen_panels,
+)
 from tunesmith.kernels.vectors import HAS_HALF, LANES, Number
+from tunesmith.settings import Quantization
 from tunesmith.system.pages import Slab, slab_bytes
 
 DTYPES: dict[Width, torch.dtype] = {
@@ -42,10 +55,12 @@ def pack(
 ) -> Tensor:
     """Matrices over the same input as panels [panels, I, 16].
 
-    Each matrix begins a panel of its own, and zeros pad its last one. `done`: is told of rows that are packed, some MB
-    at a time; it may free their memory.
+    Rounded to blocks: as bytes [panels, n]. Each matrix begins a panel of its own, and zeros pad its last one. `done`:
+    is told of rows that are packed, some MB at a time; it may free their memory.
     """
     inputs = parts_OI[0].shape[1]
+    if width in QUANTISED:
+        return _rounded(parts_OI, width, slab, done)
     packed = slab.take((_panels(parts_OI), inputs, LANES), DTYPES[width])
     step, first = max(1, CHUNK // (LANES * inputs)) * LANES, 0
     for part in parts_OI:
@@ -67,7 +82,41 @@ def _fill(panels: Tensor, rows: Tensor) -> None:
 
 def packed_bytes(parts_OI: Sequence[Tensor], width: Width) -> int:
     """The bytes that `pack` takes from a slab."""
-    return slab_bytes(_panels(parts_OI) * parts_OI[0].shape[1] * LANES * DTYPES[width].itemsize)
+    return slab_bytes(_panels(parts_OI) * row_bytes(parts_OI[0].shape[1], width))
+
+
+def frozen_width(inputs: int, quantization: Quantization, stored: Width, *, head: bool = False) -> Width:
+    """The format in memory of a frozen matrix of so many inputs.
+
+    The output layer, which decides between near tokens, keeps 8 bits.
+    """
+    if quantization != "int8" and quantization != "int4":
+        return stored
+    return narrowest(inputs, "int8" if head else quantization, stored)
+
+
+def dequantised(weight_OI: Tensor, width: Width) -> Tensor:
+    """What a matrix stands for once it is rounded to blocks, in float32."""
+    inputs, memory = weight_OI.shape[1], torch.empty(packed_bytes([weight_OI], width), dtype=torch.uint8)
+    packed, wide = pack([weight_OI], width, Slab(memory)), torch.empty(whole_panels(len(weight_OI)), inputs, LANES)
+    widen_panels(cast(Weights, packed.numpy()), width, wide.numpy())
+    return wide.transpose(1, 2).reshape(-1, inputs)[: len(weight_OI)]
+
+
+def _rounded(parts_OI: Sequence[Tensor], width: Width, slab: Slab, done: Callable[[Tensor], None]) -> Tensor:
+    """By the code that serving rounds with."""
+    packed = slab.take((_panels(parts_OI), row_bytes(parts_OI[0].shape[1], width)), torch.uint8)
+    for piece, _ in packing([*map(_array, parts_OI)], cast(Weights, packed.numpy()), width):
+        piece()
+    for part in parts_OI:
+        done(part)
+    return packed
+
+
+def _array(tensor: Tensor) -> Weights:
+    if tensor.dtype == torch.bfloat16:
+        return cast(Weights, tensor.view(torch.int16).numpy().view(numpy.uint16))
+    return cast(Weights, tensor.numpy())
 
 
 def _panels(parts_OI: Sequence[Tensor]) -> int:

@@ -10,9 +10,11 @@ the memory of an accelerator.
 from pathlib import Path
 
 from tunesmith.errors import InvalidRequest
+from tunesmith.families.config_file import read_text_config
 from tunesmith.families.lora_layers import PARAM, check_targets, is_target, linear_paths
+from tunesmith.families.table import STAND_INS, family_gap
 from tunesmith.models.adapters import AdapterManifest
-from tunesmith.models.facts import compiled_width, count_text_parameters
+from tunesmith.models.facts import QUANTISED_BYTES, compiled_width, count_text_parameters
 from tunesmith.models.weights import is_cpu_build, refuse_packed, require_nf4
 from tunesmith.settings import Settings, TrainingOptions
 from tunesmith.system.memory import total_memory
@@ -46,6 +48,8 @@ def check_options(
         return
     if options.quantization == "nf4":
         refuse_packed(base_dir)
+    elif options.quantization != "none":
+        refuse_blocks(blocks_gap(options, base_dir), options.quantization)
     paths = linear_paths(base_dir)
     check_targets(paths, options.target_names, base)
     if parent is not None and parent.target_modules:
@@ -55,9 +59,31 @@ def check_options(
 
 def _check_size(options: TrainingOptions, base_dir: Path, base: str) -> None:
     if options.adapter == "lora":
-        _check_weights(base_dir, base, wide=bool(options.lora_dropout))
+        _check_weights(options, base_dir, base)
     else:
         _check_memory(base_dir, base)
+
+
+def blocks_gap(options: TrainingOptions, base_dir: Path) -> str | None:
+    """Why a base is not trained in blocks of 8 or 4 bits; None where it is.
+
+    Compiled layers read such weights, and nothing else does.
+    """
+    if options.lora_dropout:
+        return "lora_dropout is not 0"
+    family = str(read_text_config(base_dir).get("model_type"))
+    return family_gap(STAND_INS.get(family, family))
+
+
+def refuse_blocks(gap: str | None, quantization: str) -> None:
+    """Raises InvalidRequest where there is a gap."""
+    if gap is not None:
+        raise InvalidRequest(
+            f"quantization is {quantization!r}, which compiled layers on a CPU compute, and this run has none: {gap}. "
+            "Leave 'quantization' out to train a LoRA beside the base as it is.",
+            param="tunesmith.quantization",
+            code="quantization_not_available",
+        )
 
 
 def check_remote_rank(options: TrainingOptions, base: str, settings: Settings) -> None:
@@ -92,19 +118,21 @@ def _has_card() -> bool:
     return any(path.exists() for path in CARDS)
 
 
-def _check_weights(base_dir: Path, base: str, *, wide: bool) -> None:
-    """A LoRA takes little beside the base, whose weights compiled code reads as they are stored.
+def _check_weights(options: TrainingOptions, base_dir: Path, base: str) -> None:
+    """A LoRA takes little beside the base, whose weights compiled code reads in 16 bits or in blocks.
 
-    Other code multiplies them in float32, and `wide` says that it will.
+    Other code multiplies them in float32, and so it is where there is dropout.
     """
-    parameters = count_text_parameters(base_dir)
-    needed, there = FLOAT32_BYTES * parameters, total_memory()
-    if needed > there and not wide and compiled_width(base_dir) != "float32":
+    parameters, there = count_text_parameters(base_dir), total_memory()
+    needed = round(QUANTISED_BYTES.get(options.quantization, FLOAT32_BYTES) * parameters)
+    plain = options.quantization == "none" and not options.lora_dropout
+    if needed > there and plain and compiled_width(base_dir) != "float32":
         needed //= 2
     if needed > there:
         raise InvalidRequest(
             f"Training beside the {parameters:,} weights of {base} takes {needed / 1e9:.1f} GB for them alone; this "
-            f"machine has {there / 1e9:.1f} GB. Take a smaller base, or a machine with more memory.",
+            f"machine has {there / 1e9:.1f} GB. Take a smaller base, a machine with more memory, or the option "
+            "'quantization': 'int4'.",
             param="model",
             code="out_of_memory",
         )

@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator
 
 AdapterKind: TypeAlias = Literal["lora", "none"]
-Quantization: TypeAlias = Literal["none", "nf4"]
+Quantization: TypeAlias = Literal["none", "nf4", "int8", "int4"]
 Schedule: TypeAlias = Literal["linear", "cosine", "constant"]
 Sharding: TypeAlias = Literal["auto", "none", "full"]
 MAX_ALPHA = 4096.0
@@ -33,7 +33,8 @@ class TrainingOptions(BaseModel):
         description="Layers with LoRA: all-linear (but the output head), attention, mlp, or names: q_proj,v_proj.",
     )
     quantization: Quantization = Field(
-        "none", description="Of the frozen base: nf4 is QLoRA; on CUDA with bitsandbytes only, not measured."
+        "none",
+        description="Of the frozen base: int8 or int4 on a CPU; nf4 on CUDA with bitsandbytes only, not measured.",
     )
     schedule: Schedule = Field("linear", description="Learning rate after the warm-up: linear, cosine or constant.")
     warmup_ratio: FiniteFloat = Field(0.03, ge=0, le=1, description="Share of the steps in which the rate rises.")

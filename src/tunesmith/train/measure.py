@@ -26,8 +26,9 @@ from tunesmith.estimate.speed import Benchmark, Workload, benchmark_path, of_ran
 from tunesmith.families.config_file import read_text_config
 from tunesmith.families.layout import token_bytes
 from tunesmith.jsonvalue import JsonObject
+from tunesmith.models.facts import QUANTISED_BYTES
 from tunesmith.render.renderer import Renderer, chat_fault
-from tunesmith.settings import TrainingOptions
+from tunesmith.settings import Quantization, TrainingOptions
 from tunesmith.system.cpu import cpu_count
 from tunesmith.system.python import module_command
 from tunesmith.train.core.examples import Sampler, read_examples
@@ -103,9 +104,9 @@ def benchmark_of(
 def record_job(folder: Path, spec: TrainSpec, seen: Seen) -> Benchmark | None:
     """Keeps the speed of a job below `folder`; None where it says too little.
 
-    Preference pairs are computed otherwise and quantized bases are slower, so they say nothing.
+    Preference pairs are computed otherwise and bases in nf4 are slower, so they say nothing.
     """
-    if spec.method != "supervised" or spec.options.quantization != "none" or len(seen.steps) < LEAST_JOB_STEPS:
+    if spec.method != "supervised" or spec.options.quantization == "nf4" or len(seen.steps) < LEAST_JOB_STEPS:
         return None
     made, before = [], 0
     for step in seen.steps:
@@ -202,7 +203,7 @@ def measure_speed(
             training_file=rows,
             output_dir=root / "output",
             n_epochs=1,
-            options=TrainingOptions(adapter=options.adapter, lora_rank=options.lora_rank),
+            options=_what_matters(options),
             threads=threads,
             checkpoint_seconds=0,
             blocked_weights=True,  # as in any job of small steps that lasts; in these few steps it would not pay
@@ -213,15 +214,28 @@ def measure_speed(
     return replace(found, layouts=repacked_layouts(base_dir, mean)) if _keeps_layouts(options) else found
 
 
+def _what_matters(options: TrainingOptions) -> TrainingOptions:
+    """The options that speed and memory depend on."""
+    return TrainingOptions(
+        adapter=options.adapter, lora_rank=options.lora_rank, quantization=_blocks(options) or "none"
+    )
+
+
 def _keeps_layouts(options: TrainingOptions) -> bool:
-    """Whether frozen weights are repacked: those beside a LoRA, on a CPU."""
-    return options.adapter == "lora" and not _cards()
+    """Whether frozen weights are repacked as they are: those beside a LoRA, on a CPU. Blocks have one layout."""
+    return options.adapter == "lora" and not _cards() and _blocks(options) is None
 
 
 def _conditions(options: TrainingOptions, threads: int, ranks: int = 1) -> str:
     trained = f"rank {options.lora_rank}" if options.adapter == "lora" else "all weights"
+    trained += f" over {_blocks(options)}" if _blocks(options) else ""
     together = f"{ranks} processes, " if ranks > 1 else ""  # before what a long name may cut off
     return f"{together}{hardware_name(threads)}, {trained}"
+
+
+def _blocks(options: TrainingOptions) -> Quantization | None:
+    """Blocks of 8 or 4 bits, which take other memory and time."""
+    return options.quantization if options.quantization in QUANTISED_BYTES else None
 
 
 def hardware_name(threads: int = 0) -> str:

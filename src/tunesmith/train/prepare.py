@@ -6,8 +6,10 @@ from functools import partial
 from pathlib import Path
 
 from tunesmith.errors import TunesmithError
+from tunesmith.families.panels import DTYPES
 from tunesmith.families.table import family_gap
-from tunesmith.models.facts import repacked_bytes
+from tunesmith.models.facts import QUANTISED_BYTES, repacked_bytes, stored_width
+from tunesmith.settings import Quantization
 from tunesmith.system.activity import doing
 from tunesmith.system.memory import is_out_of_memory
 from tunesmith.system.pages import Reserve, trim_heap
@@ -19,13 +21,14 @@ from tunesmith.train.core.examples import Example
 from tunesmith.train.core.packing import added_tokens
 from tunesmith.train.core.plan import MemoryPlan, kept_plan, make_plan
 from tunesmith.train.layers.attention import UnsupportedAttention
-from tunesmith.train.layers.wide_modules import widen_all, widened
+from tunesmith.train.layers.wide_modules import widen_all
 from tunesmith.train.loading import LoadedBase, load_base
 from tunesmith.train.paths.accelerate import restore
 from tunesmith.train.paths.build import build_scorer
-from tunesmith.train.paths.choose_stack import StackChoice, StackKind, choose_stack, copies_of_weights
+from tunesmith.train.paths.choose_stack import StackChoice, StackKind, choose_stack, copies_of_weights, in_blocks
 from tunesmith.train.paths.flops import Work
 from tunesmith.train.paths.padded import PaddedScorer
+from tunesmith.train.paths.rounded import rounded
 from tunesmith.train.paths.scoring import Scorer
 from tunesmith.train.paths.verify import Disagreement, compare, expect, float32_head, probe
 from tunesmith.train.protocol.events import Listener, Log
@@ -71,7 +74,7 @@ def prepare(
     plan = replace(plan, blocked_weights=False) if base.sharded else plan
     choice = _chosen(spec, base, plan)
     _report(base, plan, choice, device, emit)
-    setting = _Setting(choice, plan, examples, reserve, emit, ranks)
+    setting = _Setting(choice, plan, examples, reserve, emit, ranks, spec.options.quantization)
     scorer = _scorer_of(setting, base)
     if scorer is None:  # the exception is gone, whose frames held the base: a GPU may have no room for two
         del base
@@ -93,6 +96,7 @@ class _Setting:
     reserve: Reserve
     emit: Listener
     ranks: Ranks
+    quantization: Quantization
 
 
 def _chosen(spec: TrainSpec, base: LoadedBase, plan: MemoryPlan) -> StackChoice:
@@ -148,8 +152,8 @@ def _scorer_of(setting: _Setting, base: LoadedBase) -> Scorer | None:
     try:
         return _checked_scorer(setting, base)
     except Exception as reason:  # whatever it is: the reference path shares nothing with what failed
-        if _is_not_the_paths_fault(setting.choice, reason):
-            raise
+        if _is_not_the_paths_fault(setting.choice, reason) or in_blocks(setting.quantization):
+            raise  # other paths do not read blocks
         restore()
         text = f"This base takes the padded path, slower and with the same result: {_said(reason)}."
         setting.emit(Log("warn", text))
@@ -163,12 +167,12 @@ def _checked_scorer(setting: _Setting, base: LoadedBase) -> Scorer:
         return _together(setting, base, build_scorer(choice, base, plan, emit))
     rows = probe(setting.examples)
     own_modules = family_gap(base.model.config.model_type) is not None
-    with widened(base.model), float32_head(base.model):  # before its modules change
+    with rounded(base.model, setting.quantization), float32_head(base.model):  # before its modules change
         expected = expect(PaddedScorer(base.model), rows, base.trainable, with_gradient=own_modules)
     trim_heap()  # of what that needed: a quarter of the weights' size, before their copies are made
     if plan.blocked_weights and isinstance(base.trainable, Adapter):
         setting.reserve.release()
-    scorer = _together(setting, base, build_scorer(choice, base, plan, emit))
+    scorer = _together(setting, base, build_scorer(choice, base, plan, emit, setting.quantization))
     compare(expected, scorer, base.trainable, base.computes)
     trim_heap()  # memory that was needed to make the copies
     return scorer
@@ -205,4 +209,6 @@ def _reserve(spec: TrainSpec, device: Device, examples: Sequence[Example], ranks
     whole = ranks.size == 1 or spec.sharding != "full"
     wanted = whole and not device.is_gpu and spec.options.adapter == "lora" and spec.packing
     copies = copies_of_weights(spec, examples, stored, device.free_memory()) if wanted else 0
-    return Reserve(repacked_bytes(spec.base_dir, copies) if copies else 0)
+    stored_bytes = DTYPES[stored_width(spec.base_dir)].itemsize
+    share = QUANTISED_BYTES.get(spec.options.quantization, stored_bytes) / stored_bytes
+    return Reserve(round(share * repacked_bytes(spec.base_dir, copies)) if copies else 0)

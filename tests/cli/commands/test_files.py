@@ -144,7 +144,10 @@ def test_unknown_base_names_near_ones(run: Tunesmith, script: ScriptedServer) ->
             ["--lora-targets", "foo"],
             "'foo', but the blocks of smollm2-135m-instruct have no such layer. They have:",
         ),
-        (["--quantization", "int8"], "error: --quantization: 'int8' is not possible: give 'none' or 'nf4'\n"),
+        (
+            ["--quantization", "int2"],
+            "error: --quantization: 'int2' is not possible: give 'none', 'nf4', 'int8' or 'int4'\n",
+        ),
         (["--adapter", "none", "--lora-rank", "8"], "error: --lora-rank is for LoRA, but this job's adapter is 'none'"),
     ],
 )

@@ -4,9 +4,9 @@ oneDNN's blocked layouts are up to twice as fast as row-major matrices at the 50
 tenth faster at large ones; a copy for each direction is made, and the row-major original is freed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, cast
+from typing import Protocol, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from tunesmith.system.pages import evict_pages, release_pages
 from tunesmith.train.layers.wide_products import wide_product
 
 _TYPICAL_ROWS = 256  # the layout is chosen for this many tokens; the speed was the same for 16 to 768
+Reading: TypeAlias = Callable[[Tensor], Tensor]
 _PACKS = hasattr(torch.ops.mkldnn, "_reorder_linear_weight")  # absent where torch was built without oneDNN
 
 
@@ -43,6 +44,7 @@ class FrozenMatrix:
         self._layer = layer
         self._forward: Tensor | None = None
         self._backward: Tensor | None = None
+        self.reading: Reading | None = None  # makes of the weight what products are made with; None: widened
 
     @property
     def outputs(self) -> int:
@@ -94,8 +96,8 @@ class FrozenMatrix:
         That happens where compiled layers are about to pack it: until then its file is not kept in memory.
         """
         weight = self._layer.weight.detach()
-        yield weight.to(dtype)
-        if weight.dtype != dtype and weight.device.type == "cpu":
+        yield weight.to(dtype) if self.reading is None else self.reading(weight)
+        if (self.reading or weight.dtype != dtype) and weight.device.type == "cpu":
             evict_pages(weight)
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from tunesmith.families.array_panels import QUANTISED
 from tunesmith.families.compiled_shapes import model_gap
 from tunesmith.families.config_file import read_text_config
 from tunesmith.families.layout import head_size, layer_path
@@ -22,6 +23,8 @@ from tunesmith.families.support import is_recurrent
 from tunesmith.families.table import STAND_INS, family_gap
 from tunesmith.kernels.vectors import LANES
 from tunesmith.models.facts import Stored, stored_width
+from tunesmith.models.options_check import refuse_blocks
+from tunesmith.settings import Quantization
 from tunesmith.train.adapters.checkpoint import TrainableParameters
 from tunesmith.train.adapters.lora import Adapter
 from tunesmith.train.core.examples import Example
@@ -58,15 +61,23 @@ def choose_stack(
     `sharded`: a layer's weights are there only while its own modules compute it.
     """
     trains = bool(spec.options.lora_dropout) or plan.activation_checkpointing
-    if not spec.packing:
-        return StackChoice("padded", "The layers run on padded rows: packing is off.", trains)
-    if is_recurrent(model.config.to_dict()):
-        return StackChoice("padded", "The layers run on padded rows: some keep a state, so rows share nothing.", trains)
-    gap = (SHARDED if sharded else None) or _plan_gap(spec, plan) or compiled_layers_gap(model, trainable)
+    padded = _padded_gap(spec, model)
+    gap = padded or (SHARDED if sharded else None) or _plan_gap(spec, plan) or compiled_layers_gap(model, trainable)
+    if in_blocks(spec.options.quantization):
+        refuse_blocks(gap, spec.options.quantization)
+    if padded is not None:
+        return StackChoice("padded", f"The layers run on padded rows: {padded}.", trains)
     if gap is None:
         return StackChoice("compiled", "The layers run as compiled code.")
     fuses = spec.options.quantization == "none" and not sharded  # fused functions read plain weights
     return StackChoice("tree", f"The layers run as the base's own modules: {gap}.", trains, fuses)
+
+
+def _padded_gap(spec: TrainSpec, model: "PreTrainedModel") -> str | None:
+    """Why rows share no beginnings."""
+    if not spec.packing:
+        return "packing is off"
+    return "some keep a state, so rows share nothing" if is_recurrent(model.config.to_dict()) else None
 
 
 def compiled_layers_gap(model: "PreTrainedModel", trainable: TrainableParameters) -> str | None:
@@ -76,11 +87,18 @@ def compiled_layers_gap(model: "PreTrainedModel", trainable: TrainableParameters
     return model_gap(model, "training") or _size_gap(model) or _weights_gap(model, trainable)
 
 
+def in_blocks(quantization: Quantization) -> bool:
+    """Whether the frozen weights are in blocks of 8 or 4 bits."""
+    return quantization in QUANTISED
+
+
 def copies_of_weights(spec: TrainSpec, examples: Sequence[Example], weight_bytes: int, free: int) -> int:
     """How many repacked copies of the frozen weights pay: 0, 1, or one a direction.
 
     Asked before the base is loaded, so of the conditions above it looks at those that the spec and the family decide.
     """
+    if in_blocks(spec.options.quantization):
+        return 1
     if spec.blocked_weights is False:
         return 0
     tokens = sum(example.tokens for example in examples)
@@ -97,6 +115,8 @@ def width_in_memory(spec: TrainSpec) -> Stored:
 
     Their file's, if compiled layers will widen them.
     """
+    if in_blocks(spec.options.quantization):
+        return stored_width(spec.base_dir) if _may_compile(spec) else "float32"
     plain = spec.packing and spec.options.quantization == "none" and spec.options.adapter == "lora"
     kept = spec.weights == "auto" and spec.blocked_weights is not False and plain and _may_compile(spec)
     return stored_width(spec.base_dir) if kept else "float32"

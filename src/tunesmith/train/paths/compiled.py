@@ -30,6 +30,7 @@ from tunesmith.kernels.training.step_args import (
     train_phases,
 )
 from tunesmith.kernels.vectors import LANES
+from tunesmith.settings import Quantization
 from tunesmith.train.adapters.lora import Adapter
 from tunesmith.train.core.packing import Packed
 from tunesmith.train.paths.compiled_head import CompiledHead
@@ -45,9 +46,12 @@ class CompiledLayers:
     Takes the weights out of the layers of `model`, which cannot be used otherwise afterwards.
     """
 
-    def __init__(self, model: "PreTrainedModel", adapter: Adapter, both: bool = False) -> None:
+    def __init__(
+        self, model: "PreTrainedModel", adapter: Adapter, both: bool = False, quantization: Quantization = "none"
+    ) -> None:
         """`both`: weights are kept in a layout for each direction, which pays in small steps."""
         self._adapter, self._rotary, self._config = adapter, model.base_model.rotary_emb, model.config
+        self._quantization = quantization
         self._final_norm: nn.Module = model.base_model.norm
         self._embedding: Tensor = model.base_model.embed_tokens.weight.detach()
         self._formulas = formulas_of(model)
@@ -62,7 +66,7 @@ class CompiledLayers:
             for name, norm in norms.items():
                 row[name] = norm.data_ptr()
         # The tables point into what is kept here, in `_norms` and in the adapter.
-        self._weights = [*fill_lines(lines, groups, both)]
+        self._weights = [*fill_lines(lines, groups, both, quantization)]
         self._panels = [*fill_parts(self._parts, lines, groups, adapter.flat)]
         self._counters = new_counters(train_phases(layers))
         self._describe(model)
@@ -78,7 +82,7 @@ class CompiledLayers:
 
     def take_head(self, head: nn.Linear) -> CompiledHead:
         """The output layer `head`, computed here; it may not be used otherwise afterwards."""
-        return CompiledHead(head, self._embedding, self._matrices[-1], self._head_pass)
+        return CompiledHead(head, self._embedding, self._matrices[-1], self._head_pass, self._quantization)
 
     def forward(self, packed: Packed) -> tuple[Tensor, int]:
         """The last layer's output [T, hidden], and a number that `backward` asks for."""

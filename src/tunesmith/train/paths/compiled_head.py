@@ -8,11 +8,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from tunesmith.families.array_panels import whole_panels
-from tunesmith.families.panels import DTYPES, KINDS, pack, pack_bias, packed_bytes, stored_width
+from tunesmith.families.array_panels import kind_of, whole_panels
+from tunesmith.families.panels import frozen_width, pack, pack_bias, packed_bytes, stored_width
 from tunesmith.kernels.records import Records
 from tunesmith.kernels.training.step_args import HeadPass
 from tunesmith.kernels.vectors import LANES
+from tunesmith.settings import Quantization
 from tunesmith.system.pages import Slab, is_of_file, release_pages
 
 Pass = Callable[[HeadPass, Tensor, Tensor], None]  # of a hidden state [L, hidden] and logits [L, whole panels]
@@ -21,17 +22,19 @@ Pass = Callable[[HeadPass, Tensor, Tensor], None]  # of a hidden state [L, hidde
 class CompiledHead:
     """A `FrozenHead`; `head`, unless it is the embedding too, loses its weight."""
 
-    def __init__(self, head: nn.Linear, embedding: Tensor, line: Records, run: Pass) -> None:
+    def __init__(
+        self, head: nn.Linear, embedding: Tensor, line: Records, run: Pass, quantization: Quantization = "none"
+    ) -> None:
         """`line`: where the kernels find it, a TRAIN_MATRIX; `run`: makes a pass."""
         weight, self._run, self._line = head.weight.detach(), run, line
         self.outputs: int = len(weight)
-        width = stored_width(weight.dtype)
+        width = frozen_width(weight.shape[1], quantization, stored_width(weight.dtype), head=True)
         slab = Slab(torch.empty(packed_bytes([weight], width), dtype=torch.uint8))
         shared = weight.data_ptr() == embedding.data_ptr()  # few rows of it are read as embeddings
         freed = not shared or is_of_file(weight)
         self._panels = pack([weight], width, slab, release_pages if freed else _keep)
         self._bias = None if head.bias is None else pack_bias([head.bias.detach()])
-        line["weight"], line["kind"] = self._panels.data_ptr(), KINDS[DTYPES[width]]
+        line["weight"], line["kind"] = self._panels.data_ptr(), kind_of(width)
         line["ins"], line["outs"] = weight.shape[1], whole_panels(self.outputs) * LANES
         line["bias"] = 0 if self._bias is None else self._bias.data_ptr()
         if not shared:

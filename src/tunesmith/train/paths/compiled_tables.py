@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from tunesmith.families.array_panels import Width, whole_panels
+from tunesmith.families.array_panels import Width, kind_of, whole_panels
 from tunesmith.families.layout import layer_inputs, layer_path
-from tunesmith.families.panels import DTYPES, KINDS, pack, pack_back, pack_bias, stored_width
+from tunesmith.families.panels import frozen_width, pack, pack_back, pack_bias, packed_bytes, stored_width
 from tunesmith.kernels.multiply import TILE_PANELS
 from tunesmith.kernels.records import Records
 from tunesmith.kernels.thread_pool import CACHE_LINE
 from tunesmith.kernels.training.step_args import HEAD_OUTPUTS, KEY_ROWS, OUT_BLOCK, QUERY_TOKENS, score_ranges
 from tunesmith.kernels.vectors import FLOAT_BYTES, LANES
+from tunesmith.settings import Quantization
 from tunesmith.system.pages import Slab, fresh_zeros, release_pages
 from tunesmith.train.adapters.lora import LoraLinear
 
@@ -46,14 +47,17 @@ class Group:
         """The number of inputs that the linears share."""
         return self.linears[0].in_features
 
-    @property
-    def width(self) -> Width:
+    def width(self, quantization: Quantization = "none") -> Width:
         """The format of the panels.
 
-        That of the weights where the kernels read it, else float32.
+        That of the weights where the kernels read it, else float32; blocks where these are asked for.
         """
-        (width, *others) = {stored_width(linear.weight.dtype) for linear in self.linears}
-        return "float32" if others else width
+        (stored, *others) = {stored_width(linear.weight.dtype) for linear in self.linears}
+        return frozen_width(self.ins, quantization, "float32" if others else stored)
+
+    def weights(self) -> list[Tensor]:
+        """The weights of all linears."""
+        return [linear.weight.detach() for linear in self.linears]
 
     @property
     def outs(self) -> int:
@@ -71,23 +75,26 @@ def groups_of(model: "PreTrainedModel") -> list[Group]:
     ]
 
 
-def fill_lines(lines: Records, groups: Sequence[Group], both: bool) -> Iterator[Tensor]:
+def fill_lines(
+    lines: Records, groups: Sequence[Group], both: bool, quantization: Quantization = "none"
+) -> Iterator[Tensor]:
     """Packs the frozen weights into the table; yields the tensors that it points to.
 
     The linears lose their weights, each when it has been packed, so that the base is never in memory twice. Panels have
-    the format of the weights: those of 16 bits are widened as they are read. `both`: for both directions, which takes
-    twice the memory.
+    the format of the weights, which are widened as they are read, or are rounded to blocks. `both`: for both
+    directions, which takes twice the memory; blocks are for one.
     """
-    size = sum(group.outs * group.ins * DTYPES[group.width].itemsize for group in groups)
+    widths = [group.width(quantization) for group in groups]
+    size = sum(packed_bytes(group.weights(), width) for group, width in zip(groups, widths, strict=True))
     slab = Slab(torch.empty(2 * size if both else size, dtype=torch.uint8))
-    for line, group in zip(lines, groups, strict=True):
-        weights = [linear.weight.detach() for linear in group.linears]
-        forward = pack(weights, group.width, slab)
+    for line, group, width in zip(lines, groups, widths, strict=True):
+        weights = group.weights()
+        forward = pack(weights, width, slab)
         yield forward
         line["weight"], line["ins"], line["outs"] = forward.data_ptr(), group.ins, group.outs
-        line["kind"] = KINDS[forward.dtype]
+        line["kind"] = kind_of(width)
         if both:
-            back = pack_back(weights, group.width, slab)
+            back = pack_back(weights, width, slab)
             yield back
             line["back"] = back.data_ptr()
         if group.linears[0].bias is not None:

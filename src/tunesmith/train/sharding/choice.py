@@ -42,7 +42,7 @@ def is_sharded(spec: TrainSpec, device: Device, ranks: Ranks) -> bool:
     quantized = spec.options.quantization != "none"
     if quantized and spec.sharding == "full":
         raise InvalidRequest(
-            f"train_sharding is 'full', but a base in 4 bits (quantization {spec.options.quantization!r}) cannot be "
+            f"train_sharding is 'full', but a quantized base (quantization {spec.options.quantization!r}) cannot be "
             "shared out among ranks. Set train_sharding to 'auto', or leave 'quantization' out.",
             param="tunesmith.quantization",
             code="sharding_not_available",
