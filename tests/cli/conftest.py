@@ -14,6 +14,7 @@ import pytest
 from tests.cli.scripted_server import ScriptedServer, scripted
 
 from tunesmith.cli import run
+from tunesmith.system import audit
 
 JOKES = Path(__file__).resolve().parents[2] / "examples" / "weather-jokes.jsonl"
 SERVE = (sys.executable, "-m", "tunesmith.cli", "serve", "--port", "0")
@@ -51,6 +52,8 @@ def tunesmith(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TUNESMITH_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("COLUMNS", "200")
+    for handler in [one for one in audit.log.handlers if one.name == "stderr"]:
+        audit.log.removeHandler(handler)  # of a test that set a server's log up in this process
 
     def call(*arguments: object) -> Ran:
         capfd.readouterr()

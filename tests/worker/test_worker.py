@@ -81,8 +81,9 @@ def test_a_succeeded_job_leaves_the_machines_speed(
     script(steps=8, tokens=[10, 300, 80, 200, 120, 40, 250, 90])
     workers.start()
     assert wait_for(submit(), finished).status is JobStatus.SUCCEEDED
-    options, deadline = store_settings.training_options(), time.monotonic() + 10
-    while (found := job_benchmark(store_settings.paths.root, "smollm2-135m-instruct", options, 0)) is None:
+    options, threads = store_settings.training_options(), store_settings.train_threads
+    deadline = time.monotonic() + 10
+    while (found := job_benchmark(store_settings.paths.root, "smollm2-135m-instruct", options, threads)) is None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert found.tokens_per_second == pytest.approx(100)

@@ -11,7 +11,7 @@ from tunesmith.system.activity import VARIABLE
 PREFIX = "TUNESMITH_"
 OF_COMMANDS = ("api_key", "base_url", "debug")
 OF_PROCESSES = (VARIABLE.lower().removeprefix(PREFIX.lower()),)  # what a server tells its children
-OF_TESTS = ("contract", "fuzz_examples", "report", "test_cluster", "test_templates", "tested", "wheel_test")
+OF_TESTS = ("contract", "fuzz_examples", "report", "test_cluster", "test_ray", "test_templates", "tested", "wheel_test")
 # What Kubernetes tells every container about a service that is called `tunesmith`.
 OF_KUBERNETES = re.compile(r"service_(host|port)(_.*)?|port_[0-9]+_(tcp|udp|sctp)(_.*)?")
 

@@ -319,6 +319,7 @@ def test_estimate_knows_the_time_once_it_was_measured(
     cache.mkdir()
     (cache / "bases").symlink_to(base_dir.parent)  # the base, but no measurement of this machine
     monkeypatch.setenv("TUNESMITH_CACHE_DIR", str(cache))
+    monkeypatch.setenv("TUNESMITH_TRAIN_THREADS", "0")
     assert "--measure" in tunesmith("estimate", jokes).out
     hardware = f"{hardware_name()}, rank 16"
     measured = Benchmark("smollm2-135m-instruct", hardware, 100.0, 0.5, 10.0, 1_000_000_000, 1_000.0)
