@@ -34,30 +34,27 @@ class Kind:
     adapter_bytes: float = 4.0
     caches: bool = True  # a prompt's beginning is not read again
     options: dict[str, str | bool] = field(default_factory=dict)
+    undrafted: bool = False  # ours, only there to show what drafts are worth
 
     @property
     def ours(self) -> bool:
         return self.program == "tunesmith"
 
-    @property
-    def undrafted(self) -> bool:
-        """Ours, only there to show what drafts are worth."""
-        return self.options.get("drafts") is False
 
-
-def _ours(title: str, weights: str, weight_bytes: float, *, drafts: bool) -> Kind:
-    return Kind(title, "tunesmith", weight_bytes=weight_bytes, options={"weights": weights, "drafts": drafts})
+def _ours(title: str, weights: str, weight_bytes: float, *, drafts: bool = True, undrafted: bool = False) -> Kind:
+    options: dict[str, str | bool] = {"weights": weights, "drafts": drafts and not undrafted}
+    return Kind(title, "tunesmith", weight_bytes=weight_bytes, options=options, undrafted=undrafted)
 
 
 # llama.cpp's Q8_0 is 34 bytes for 32 values. OpenVINO's 16-bit types would be emulated or round sums as well.
 KINDS = {
-    "float32": _ours("Tunesmith float32", "float32", 4.0, drafts=True),
-    "float32-undrafted": _ours("Tunesmith float32, no drafts", "float32", 4.0, drafts=False),
-    "float16": _ours("Tunesmith float16", "float16", 2.0, drafts=True),
-    "float16-undrafted": _ours("Tunesmith float16, no drafts", "float16", 2.0, drafts=False),
-    "stored": _ours("Tunesmith, 16 bits as stored", "auto", 2.0, drafts=True),
-    "int8": _ours("Tunesmith int8", "int8", 17 / 16, drafts=True),
-    "int4": _ours("Tunesmith int4", "int4", 37 / 64, drafts=True),
+    "float32": _ours("Tunesmith float32", "float32", 4.0),
+    "float32-undrafted": _ours("Tunesmith float32, no drafts", "float32", 4.0, undrafted=True),
+    "float16": _ours("Tunesmith float16", "float16", 2.0),
+    "float16-undrafted": _ours("Tunesmith float16, no drafts", "float16", 2.0, undrafted=True),
+    "stored": _ours("Tunesmith, 16 bits as stored", "auto", 2.0, drafts=False),
+    "int8": _ours("Tunesmith int8", "int8", 17 / 16, drafts=False),
+    "int4": _ours("Tunesmith int4", "int4", 37 / 64, drafts=False),
     "llamacpp-f16": Kind("llama.cpp F16", "llamacpp", "llamacpp", 2.0, 2.0, options={"weights": "F16"}),
     "llamacpp-q8": Kind("llama.cpp Q8_0", "llamacpp", "llamacpp", 34 / 32, 2.0, options={"weights": "Q8_0"}),
     "llamacpp-q4": Kind("llama.cpp Q4_K_M", "llamacpp", "llamacpp", 0.62, 2.0, options={"weights": "Q4_K_M"}),
@@ -66,7 +63,14 @@ KINDS = {
 }
 
 
-SHAPED = ("stored", "int8", "int4", "llamacpp-f16", "llamacpp-q8", "llamacpp-q4")  # for a base in bfloat16
+SHAPED = (
+    "stored",
+    "int8",
+    "int4",
+    "llamacpp-f16",
+    "llamacpp-q8",
+    "llamacpp-q4",
+)  # a base in bfloat16; random weights repeat themselves
 UNSHAPED = tuple(name for name in KINDS if name not in ("stored", "int8", "int4", "llamacpp-q4"))
 
 
