@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.families.zoo import GEMMA3, Tiny, build
 from tests.train.conftest import write_tiny_base
 from tests.train.test_run import StopAfter, final_adapter, of_type, stopped, train
 from torch import nn
@@ -13,10 +14,12 @@ from transformers import AutoConfig, LlamaForCausalLM
 from tunesmith.errors import InvalidRequest
 from tunesmith.families.panels import dequantised, frozen_width
 from tunesmith.kernels.vectors import HAS_HALF
+from tunesmith.models.weights import load_model
 from tunesmith.settings import Quantization
 from tunesmith.train.core.device import Device
 from tunesmith.train.loading import load_base
 from tunesmith.train.paths.compiled import CompiledLayers
+from tunesmith.train.paths.rounded import rounded
 from tunesmith.train.protocol.spec import TrainSpec
 
 pytestmark = pytest.mark.skipif(not HAS_HALF, reason="this processor cannot read float16 numbers, as scales are")
@@ -54,13 +57,23 @@ def copies(base: Path, tmp_path_factory: pytest.TempPathFactory, base_dir: Path)
 def test_it_trains_to_the_bits_of_the_dequantised_weights(
     base: Path, copies: dict[Quantization, Path], make_spec: Make, tmp_path: Path, kind: Quantization
 ) -> None:
-    rounded = make_spec(base_dir=base, output_dir=tmp_path / "rounded", quantization=kind)
+    blocks = make_spec(base_dir=base, output_dir=tmp_path / "blocks", quantization=kind)
     copy = make_spec(base_dir=copies[kind], output_dir=tmp_path / "copy", blocked_weights=True)
     plain = make_spec(base_dir=base, output_dir=tmp_path / "plain", blocked_weights=True)
-    steps = [of_type(train(spec), "step") for spec in (rounded, copy, plain)]
+    steps = [of_type(train(spec), "step") for spec in (blocks, copy, plain)]
     losses = [[step["train_loss"] for step in of_run] for of_run in steps]
     assert losses[0] == losses[1] != losses[2]
-    assert final_adapter(rounded) == final_adapter(copy) != final_adapter(plain)
+    assert final_adapter(blocks) == final_adapter(copy) != final_adapter(plain)
+
+
+def test_a_scaled_embedding_of_16_bits_is_not_rounded(tmp_path: Path) -> None:
+    """Gemma's: where the reference path rounded it, the check before the first step would refuse every such base."""
+    build(Tiny("gemma3_text", {**GEMMA3, "hidden_size": 80})).bfloat16().save_pretrained(tmp_path)
+    model = load_model(tmp_path, torch.bfloat16)
+    embedding, ids = model.get_input_embeddings(), torch.arange(9).view(1, 9)
+    exact = embedding.weight[ids].float() * embedding.embed_scale  # type: ignore[index,operator]
+    with rounded(model, "int8"):
+        assert torch.equal(embedding(ids), exact)
 
 
 def test_a_stopped_run_resumes_to_the_same_bits(base: Path, make_spec: Make, tmp_path: Path) -> None:

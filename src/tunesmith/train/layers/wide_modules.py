@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from tunesmith.system.pages import evict_pages
 from tunesmith.train.layers.wide_products import is_narrow
@@ -49,14 +50,19 @@ def widened(model: "PreTrainedModel") -> Iterator[None]:
     narrow = [linear for linear in linears if is_narrow(linear.weight)]
     hooks = [linear.register_forward_pre_hook(_widen) for linear in narrow]
     hooks += [linear.register_forward_hook(_restore, always_call=True) for linear in narrow]
-    embedding = model.get_input_embeddings()
-    if is_narrow(cast(Tensor, embedding.weight)):
-        hooks.append(embedding.register_forward_hook(_widen_output))
+    hooks += widen_embedding(model)
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def widen_embedding(model: "PreTrainedModel") -> list[RemovableHandle]:
+    """The hooks that have the embedding give float32 numbers: none where it does so itself."""
+    embedding = model.get_input_embeddings()
+    narrow = is_narrow(cast(Tensor, embedding.weight))
+    return [embedding.register_forward_hook(_widen_output)] if narrow else []
 
 
 def _widen(module: nn.Module, _: object) -> None:

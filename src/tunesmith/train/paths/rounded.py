@@ -18,7 +18,7 @@ from tunesmith.settings import Quantization
 from tunesmith.system.pages import evict_pages
 from tunesmith.train.adapters.lora import LoraLinear
 from tunesmith.train.layers.frozen_weights import Reading
-from tunesmith.train.layers.wide_modules import widened
+from tunesmith.train.layers.wide_modules import widen_embedding, widened
 from tunesmith.train.paths.choose_stack import in_blocks
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def rounded(model: "PreTrainedModel", quantization: Quantization) -> Iterator[No
             yield
         return
     head, adapted = model.get_output_embeddings(), set[nn.Module]()
-    hooks = [model.get_input_embeddings().register_forward_hook(lambda _, __, output: output.float())]
+    hooks = widen_embedding(model)
 
     def reading(linear: nn.Linear) -> Reading:
         width = frozen_width(linear.in_features, quantization, stored_width(linear.weight.dtype), head=linear is head)
