@@ -41,22 +41,22 @@ class FrozenMatrix:
     """The weight W [out, in] and bias of `layer`, which get no gradient."""
 
     def __init__(self, layer: nn.Linear) -> None:
-        self._layer = layer
+        self.layer = layer
         self._forward: Tensor | None = None
         self._backward: Tensor | None = None
-        self.reading: Reading | None = None  # makes of the weight what products are made with; None: widened
+        self.reading: Reading | None = None  # see `wide_modules.widened`
 
     @property
     def outputs(self) -> int:
         """How many values the layer's output has."""
-        return self._layer.out_features
+        return self.layer.out_features
 
     def pack(self, release: bool = True) -> None:
         """Makes the products use blocked layouts, where there are any for W.
 
         `release`: the layer loses its weight, which nothing else may need.
         """
-        weight = self._layer.weight.detach()
+        weight = self.layer.weight.detach()
         kinds = (torch.float32, torch.float16, torch.bfloat16)
         if self._forward is not None or not _PACKS or weight.dtype not in kinds or weight.device.type != "cpu":
             return
@@ -64,11 +64,11 @@ class FrozenMatrix:
         self._forward, self._backward = _blocked(wide), _blocked(wide.t())
         if release:
             release_pages(weight)  # the mapping of a file stays as long as any tensor of it
-            self._layer.weight.data = torch.empty(0)
+            self.layer.weight.data = torch.empty(0)
 
     def product(self, x_NI: Tensor) -> Tensor:
         """The product x W^T + bias [N, out]."""
-        bias = self._layer.bias
+        bias = self.layer.bias
         if self._forward is not None:
             return _blocked_product(x_NI, self._forward, bias)
         with self._as(x_NI.dtype) as weight:
@@ -77,9 +77,7 @@ class FrozenMatrix:
     def logits(self, x_NI: Tensor) -> Tensor:
         """The product in float32 at least, also of a matrix in 16 bits."""
         return (
-            self.product(x_NI)
-            if self._forward is not None
-            else wide_product(x_NI, self._layer.weight, self._layer.bias)
+            self.product(x_NI) if self._forward is not None else wide_product(x_NI, self.layer.weight, self.layer.bias)
         )
 
     def grad_input(self, grad_NO: Tensor) -> Tensor:
@@ -91,13 +89,13 @@ class FrozenMatrix:
 
     @contextmanager
     def _as(self, dtype: torch.dtype) -> Iterator[Tensor]:
-        """The weight in this format: beside float32 values one of 16 bits is widened.
-
-        That happens where compiled layers are about to pack it: until then its file is not kept in memory.
-        """
-        weight = self._layer.weight.detach()
-        yield weight.to(dtype) if self.reading is None else self.reading(weight)
-        if (self.reading or weight.dtype != dtype) and weight.device.type == "cpu":
+        """The weight in this format, or as it is read for a while, which does not keep its file in memory."""
+        weight = self.layer.weight.detach()
+        if self.reading is None:
+            yield weight.to(dtype)
+            return
+        yield self.reading(weight)
+        if weight.device.type == "cpu":
             evict_pages(weight)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -105,8 +103,8 @@ class FrozenMatrix:
 
         Unless it is packed it may be of any kind (quantized).
         """
-        if self._forward is None:
-            return cast(Tensor, self._layer(x))
+        if self._forward is None and self.reading is None:
+            return cast(Tensor, self.layer(x))
         return cast(Tensor, _Frozen.apply(x, self))  # type: ignore[no-untyped-call]
 
 

@@ -10,15 +10,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
-from tunesmith.families.array_panels import QUANTISED, Width
+from tunesmith.families.array_panels import QUANTISED
 from tunesmith.families.panels import dequantised, frozen_width, stored_width
 from tunesmith.settings import Quantization
-from tunesmith.system.pages import evict_pages
-from tunesmith.train.adapters.lora import LoraLinear
 from tunesmith.train.layers.frozen_weights import Reading
-from tunesmith.train.layers.wide_modules import widen_embedding, widened
+from tunesmith.train.layers.wide_modules import widened
 from tunesmith.train.paths.choose_stack import in_blocks
 
 if TYPE_CHECKING:
@@ -35,42 +32,11 @@ def rounded(model: "PreTrainedModel", quantization: Quantization) -> Iterator[No
         with widened(model):
             yield
         return
-    head, adapted = model.get_output_embeddings(), set[nn.Module]()
-    hooks = widen_embedding(model)
+    head = model.get_output_embeddings()
 
-    def reading(linear: nn.Linear) -> Reading:
+    def reading_of(linear: nn.Linear) -> Reading:
         width = frozen_width(linear.in_features, quantization, stored_width(linear.weight.dtype), head=linear is head)
-        return partial(_read, width=width)
+        return partial(dequantised, width=width) if width in QUANTISED else Tensor.float
 
-    matrices = [module.matrix for module in model.modules() if isinstance(module, LoraLinear)]
-    for module in model.modules():
-        if isinstance(module, LoraLinear):  # which reads the weight itself
-            module.matrix.reading = reading(module.base)
-            adapted.add(module.base)
-        elif isinstance(module, nn.Linear) and module not in adapted:
-            hooks += _hooks(module, reading(module))
-    try:
+    with widened(model, reading_of):
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for matrix in matrices:
-            matrix.reading = None
-
-
-def _read(weight: Tensor, width: Width) -> Tensor:
-    return dequantised(weight, width) if width in QUANTISED else weight.float()
-
-
-def _hooks(linear: nn.Linear, reading: Reading) -> list[RemovableHandle]:
-    weight = linear.weight.data
-
-    def replace(_: nn.Module, __: object) -> None:
-        linear.weight.data = reading(weight)
-
-    def restore(_: nn.Module, __: object, output: Tensor) -> Tensor:
-        linear.weight.data = weight
-        evict_pages(weight)  # so that the whole file is not in memory before it is packed
-        return output
-
-    return [linear.register_forward_pre_hook(replace), linear.register_forward_hook(restore, always_call=True)]
