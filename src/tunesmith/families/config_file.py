@@ -19,6 +19,12 @@ def text_values(config: JsonObject) -> JsonObject:
     return part if isinstance(part, dict) else config
 
 
+def embedding_rows(config: JsonObject) -> int | None:
+    """How many token ids the text model in this config takes; None where the file leaves that out."""
+    rows = text_values(config).get("vocab_size")
+    return rows if type(rows) is int and rows > 0 else None
+
+
 def read_text_config(directory: Path) -> JsonObject:
     """The text model's config with all of `SIZES`.
 

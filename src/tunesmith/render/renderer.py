@@ -19,6 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from tunesmith.errors import ServerFault
+from tunesmith.families.config_file import embedding_rows
 from tunesmith.jsonvalue import JsonValue
 from tunesmith.render.chat_template import (
     ANSWER,
@@ -30,7 +31,7 @@ from tunesmith.render.chat_template import (
     read_object,
     special_tokens,
 )
-from tunesmith.render.detokenizer import Detokenizer
+from tunesmith.render.detokenizer import Detokenizer, spelling
 from tunesmith.render.faults import (
     NO_TEMPLATE,
     RenderError,
@@ -74,12 +75,13 @@ class Renderer:
         eos_ids: set[int],
         *,
         native: bool = True,
+        rows: int | None = None,
     ) -> None:
-        """`native`: False for an adapter that was trained before version 3."""
+        """`native`: False for an adapter that was trained before version 3. `rows`: of the base's embedding."""
         text = template.text if isinstance(template, ChatTemplate) else ""
         self._template = template
         habits = find_habits(template.write) if native and isinstance(template, ChatTemplate) else Habits()
-        self._vocabulary = vocabulary = Vocabulary(tokenizer_json, text, every_mark=habits.any)
+        self._vocabulary = vocabulary = Vocabulary(tokenizer_json, text, every_mark=habits.any, rows=rows)
         self.special_ids, self.hidden_ids = vocabulary.special_ids, vocabulary.hidden_ids
         # Bytes for which the vocabulary has no token (SmolLM2 lacks 0xF1 and up): characters with them are lost.
         self.missing_bytes = frozenset(range(256)) - {token[0] for token in vocabulary.bytes if len(token) == 1}
@@ -262,11 +264,11 @@ class Renderer:
 
     def token_bytes(self, token: int) -> bytes:
         """The bytes of a token."""
-        return self._vocabulary.bytes[token]
+        return spelling(self._vocabulary.bytes, token)
 
     def token_text(self, token: int) -> str:
         """The token's text as people read it, broken UTF-8 shown as U+FFFD."""
-        return self._vocabulary.bytes[token].decode("utf-8", errors="replace")
+        return self.token_bytes(token).decode("utf-8", errors="replace")
 
     @property
     def call_words(self) -> CallWords:
@@ -378,9 +380,8 @@ def load_renderer(model_dir: Path, *, native: bool = True) -> Renderer:
     """
     tokenizer_json = (model_dir / "tokenizer.json").read_text(encoding="utf-8")
     tokens = special_tokens(read_object(model_dir / "tokenizer_config.json"))
-    return Renderer(
-        _template(model_dir), tokenizer_json, tokens.get("eos_token"), generation_ends(model_dir), native=native
-    )
+    ends, rows = generation_ends(model_dir), embedding_rows(read_object(model_dir / "config.json"))
+    return Renderer(_template(model_dir), tokenizer_json, tokens.get("eos_token"), ends, native=native, rows=rows)
 
 
 def chat_fault(model_dir: Path) -> RenderError | None:

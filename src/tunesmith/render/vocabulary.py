@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 import orjson
 from tokenizers import Tokenizer
@@ -31,11 +31,14 @@ class Vocabulary:
     vocabulary has them. `every_mark`: not only what the template writes, but every added token that looks like a mark
     is text in a content.
 
-    `text_start` are the tokens that the tokenizer's own post-processor puts before a text.
+    `text_start` are the tokens that the tokenizer's own post-processor puts before a text. `rows`: of the base's
+    embedding; an added token without one, such as Gemma 3's for images in its text models, is no token here.
     """
 
-    def __init__(self, tokenizer_json: str, template: str, *, every_mark: bool = False) -> None:
-        value = _read(tokenizer_json)
+    def __init__(
+        self, tokenizer_json: str, template: str, *, every_mark: bool = False, rows: int | None = None
+    ) -> None:
+        value = _within(_read(tokenizer_json), rows)
         special = {str(one["content"]): bool(one["special"]) for one in _added(value)}
         marks = [one for one in special if _MARK_LIKE.search(one)]
         template = "".join([template, *marks]) if every_mark else template
@@ -44,7 +47,8 @@ class Vocabulary:
         self._following = self._first if bare is None else _Spelling(bare, template)
         self._prefixes_sections = bare is not None and not _prefixes_start_only(value)
         literal = self._first.literal
-        self.bytes = token_bytes_table(literal, value.get("decoder"))
+        self.size = _ids_of(value, literal)
+        self.bytes = token_bytes_table(literal, self.size, value.get("decoder"))
         added = literal.get_added_tokens_decoder()
         self.special_ids = frozenset(index for index, token in added.items() if token.special)
         self.hidden_ids = frozenset(index for index in self.special_ids if not _is_said(added[index].content, special))
@@ -52,7 +56,6 @@ class Vocabulary:
         self.special_mark = _any_of([added[index].content for index in self.hidden_ids])
         self.marks = _any_of([added[index].content for index in self.special_ids])
         self.has_call_tags = CALL_START in {token.content for token in added.values()}
-        self.size = literal.get_vocab_size()
         self.longest = max(map(len, self.bytes), default=1)
         self.text_start = _text_start(literal)
 
@@ -117,6 +120,25 @@ def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
 def _added(value: JsonObject) -> list[JsonObject]:
     added = value.get("added_tokens")
     return [token for token in added if isinstance(token, dict)] if isinstance(added, list) else []
+
+
+def _within(value: JsonObject, rows: int | None) -> JsonObject:
+    """Without the added tokens whose ids the embedding does not have."""
+    if rows is None:
+        return value
+    kept: list[JsonValue] = [token for token in _added(value) if cast(int, token["id"]) < rows]
+    return value if len(kept) == len(_added(value)) else {**value, "added_tokens": kept}
+
+
+def _ids_of(value: JsonObject, tokenizer: Tokenizer) -> int:
+    """One more than the highest id: where some are missing between others, it is more than there are tokens."""
+    model = value.get("model")
+    plain = model.get("vocab") if isinstance(model, dict) else None
+    ids = [*plain.values()] if isinstance(plain, dict) else []
+    highest = max(
+        [*tokenizer.get_added_tokens_decoder(), *(index for index in ids if isinstance(index, int))], default=-1
+    )
+    return max(highest + 1, tokenizer.get_vocab_size())
 
 
 def _marked(value: JsonObject, template: str, plain: set[str] | None = None) -> str:
