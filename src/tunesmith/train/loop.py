@@ -116,6 +116,14 @@ class Run:
         return self.ranks.leads or self.trainable.sharded
 
     def _finish(self) -> None:
+        self._write_model()
+        self.save()  # gathered too, where weights are shared out: the model is gone by now
+        if not self.ranks.leads:
+            return
+        path = str(self.files.adapter.absolute())
+        self.room.emit(Done(self.step, self.trained_tokens, path))
+
+    def _write_model(self) -> None:
         manifest, model = replace(self.manifest, step=self.step), self.trainable.gathered()
         if self.ranks.leads:
             self.room.write(
@@ -123,11 +131,6 @@ class Run:
                 self.trainable.nbytes,
                 lambda: save_final(self.files, model, manifest, self.sampler.answers),
             )
-        self.save()
-        if not self.ranks.leads:
-            return
-        path = str(self.files.adapter.absolute())
-        self.room.emit(Done(self.step, self.trained_tokens, path))
 
     def _update(self, batch: Batch) -> Step:
         """One optimizer step; its measures are returned and become `unreported`."""
