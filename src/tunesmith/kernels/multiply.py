@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from tunesmith.kernels.compiler import compiled, number
-from tunesmith.kernels.vectors import PANEL_ROW_BYTES, Number, TileFunction, features, no_inline, tile
+from tunesmith.kernels.tiles import TileFunction, tile
+from tunesmith.kernels.vectors import PANEL_ROW_BYTES, Number, features, no_inline
 
 Rows: TypeAlias = Callable[[int, int, int, int, int, int, int, int, int, int, int, int, int], None]
 

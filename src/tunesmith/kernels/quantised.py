@@ -96,10 +96,10 @@ def _packed_rows(rows: int) -> _Parts:
             column, here = panel * PANEL_ROW_BYTES, w + panel * ws
             addend = add + column if add else none
             if panels - panel >= most:
-                whole(x, xs, sums, of_row, here, ws, length, out + column, outs, addend, adds)
+                whole(x, xs, sums, here, ws, of_row, length, out + column, outs, addend, adds)
                 panel += most
             else:
-                single(x, xs, sums, of_row, here, ws, length, out + column, outs, addend, adds)
+                single(x, xs, sums, here, ws, of_row, length, out + column, outs, addend, adds)
                 panel += 1
 
     return product
@@ -121,16 +121,16 @@ def _unpacked_panel(
         left, here, there, sum_of = rows - row, x + row * xs, out + row * outs, sums + row * of_row
         addend = add + row * adds if add else none
         if left >= MAX_TILE_ROWS:
-            _unpacked_most(here, xs, sum_of, of_row, w, none, length, there, outs, addend, adds)
+            _unpacked_most(here, xs, sum_of, w, none, of_row, length, there, outs, addend, adds)
             row += MAX_TILE_ROWS
         elif left >= 4:
-            _unpacked_four(here, xs, sum_of, of_row, w, none, length, there, outs, addend, adds)
+            _unpacked_four(here, xs, sum_of, w, none, of_row, length, there, outs, addend, adds)
             row += 4
         elif left >= 2:
-            _unpacked_two(here, xs, sum_of, of_row, w, none, length, there, outs, addend, adds)
+            _unpacked_two(here, xs, sum_of, w, none, of_row, length, there, outs, addend, adds)
             row += 2
         else:
-            _unpacked_one(here, xs, sum_of, of_row, w, none, length, there, outs, addend, adds)
+            _unpacked_one(here, xs, sum_of, w, none, of_row, length, there, outs, addend, adds)
             row += 1
 
 
