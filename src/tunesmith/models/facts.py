@@ -20,7 +20,8 @@ from tunesmith.models.registry import BaseModel, GgufFile, HubRepository, LocalD
 from tunesmith.settings import Settings
 
 Stored: TypeAlias = Literal["float32", "float16", "bfloat16"]
-STORED_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+FLOAT32_BYTES = 4
+STORED_BYTES = {"F32": FLOAT32_BYTES, "F16": 2, "BF16": 2}
 QUANTISED_BYTES = {"int8": 17 / 16, "int4": 37 / 64}  # of a weight in blocks of `kernels.blocks`, scales included
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 # Of a weight in panels of GGUF's blocks, with its share of the scales.
