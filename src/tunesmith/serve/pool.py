@@ -25,26 +25,13 @@ from tunesmith.serve.chat.schema import for_older_llguidance
 from tunesmith.serve.engine.grammar import Grammars
 from tunesmith.serve.engine.protocol import Engine
 from tunesmith.serve.giving_way import GaveWay, SpareLoad, give_way, may_give_way
+from tunesmith.serve.loaded_model import LoadedModel
 from tunesmith.serve.weight_bytes import weight_bytes
 from tunesmith.settings import Settings
 from tunesmith.system.activity import doing
 from tunesmith.system.memory import total_memory
 
 CLOSE_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """A model that can answer: a base in memory, its renderer, and an adapter."""
-
-    engine: Engine
-    renderer: Renderer
-    adapter: Path | None  # None also for fully tuned weights, which are the engine's own
-    fingerprint: str  # 10 hex digits of what decides the answers: base, number format, adapter, our version
-    grammars: Grammars
-    tuned: str = NO_ADAPTER  # SHA-256 of the tuned weights that answer, as their manifest has it
-    project: str = ""  # whose requests these are, for the prefix cache and the order of the queue
-    background: bool = False  # nobody waits for its answers: all others go first
 
 
 @dataclass(frozen=True, slots=True)
