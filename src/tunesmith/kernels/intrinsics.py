@@ -1,7 +1,7 @@
 """Compiled functions that are written in LLVM's code: what Python cannot express.
 
 `intrinsic` makes one of a function that emits its code. Here are those of single instructions and addresses; `tiles`,
-`part_tiles`, `vectors` and `rounding` have the long ones.
+`int4_tiles`, `vectors` and `rounding` have the long ones.
 """
 
 from collections.abc import Callable, Sequence

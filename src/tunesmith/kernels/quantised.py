@@ -2,24 +2,24 @@
 
 A few rows, which is what decoding has, read the blocks; for more a panel is written out in float32 once, in memory of
 the thread, and read by all of them. Both give the same bits. Of 8 and 6 bits each weight is made in float32, and a
-product has the bits of one with such weights; of 4 bits a part of 32 inputs is summed before it is scaled
-(`part_tiles`), so there the order of the additions is another one.
+product has the bits of one with such weights; of 4 bits a sub-block of 32 inputs is summed before it is scaled
+(`int4_tiles`), so there the order of the additions is another one.
 """
 
 from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
 
-from tunesmith.kernels.blocks import PART_INPUTS, block_tile
+from tunesmith.kernels.blocks import SUBBLOCK_INPUTS, block_tile
 from tunesmith.kernels.compiler import compiled, number
+from tunesmith.kernels.int4_tiles import UNPACKED_ROWS, input_sums, int4_tile, unpack_four_bits
 from tunesmith.kernels.multiply import MAX_TILE_ROWS, TILE_PANELS, multiply, tile_panels
-from tunesmith.kernels.part_tiles import UNPACKED_ROWS, input_sums, part_tile, unpack_four_bits
 from tunesmith.kernels.tiles import TileFunction
 from tunesmith.kernels.vectors import FLOAT_BYTES, PANEL_ROW_BYTES, QUANTISED, Number, no_inline
 from tunesmith.kernels.widths import panel_bytes, widen
 
 FEW_ROWS = 4  # for which weights are made in registers
-PART = PART_INPUTS[Number.INT4]
+SUBBLOCK = SUBBLOCK_INPUTS[Number.INT4]
 _Rows: TypeAlias = Callable[[int, int, int, int, int, int, int, int, int, int, int, int], None]
 _Few: TypeAlias = Callable[[int, int, int, int, int, int, int, int, int, int, int, int, int], None]
 
@@ -60,7 +60,7 @@ def _rows(whole: TileFunction, single: TileFunction, most: int) -> _Rows:
 def _few(tile: Callable[[int, int], TileFunction]) -> _Few:
     """A product of at most FEW_ROWS rows with panels in one format.
 
-    `sums`, and `of_row` bytes for each row: of 4 bits those of x's parts, which others do without.
+    `sums`, and `of_row` bytes for each row: of 4 bits those of x's sub-blocks, which others do without.
     """
     one, two, three, four = (
         _rows(tile(rows, tile_panels(rows)), tile(rows, 1), tile_panels(rows)) for rows in range(1, FEW_ROWS + 1)
@@ -95,20 +95,20 @@ def _few(tile: Callable[[int, int], TileFunction]) -> _Few:
 
 
 _few_int8, _few_int6 = (_few(partial(block_tile, number=kind)) for kind in (Number.INT8, Number.INT6))
-_few_int4 = _few(partial(part_tile, packed=True))
+_few_int4 = _few(partial(int4_tile, packed=True))
 
 
 def scratch_bytes(length: int, rows: int) -> int:
     """What `multiply_frozen` needs for so many rows."""
-    parts = -(-length // PART)
+    subblocks = -(-length // SUBBLOCK)
     wide = length * TILE_PANELS * PANEL_ROW_BYTES
-    unpacked = max(UNPACKED_ROWS * PANEL_ROW_BYTES, FEW_ROWS * PART * FLOAT_BYTES)
-    return max(wide, parts * (unpacked + rows * FLOAT_BYTES) + PANEL_ROW_BYTES)
+    unpacked = max(UNPACKED_ROWS * PANEL_ROW_BYTES, FEW_ROWS * SUBBLOCK * FLOAT_BYTES)
+    return max(wide, subblocks * (unpacked + rows * FLOAT_BYTES) + PANEL_ROW_BYTES)
 
 
 _sums, _sums_and_scaled = input_sums(scaled=False), input_sums(scaled=True)
-_unpacked_one, _unpacked_two, _unpacked_four = (part_tile(rows, 1, packed=False) for rows in (1, 2, 4))
-_unpacked_most = part_tile(MAX_TILE_ROWS, 1, packed=False)
+_unpacked_one, _unpacked_two, _unpacked_four = (int4_tile(rows, 1, packed=False) for rows in (1, 2, 4))
+_unpacked_most = int4_tile(MAX_TILE_ROWS, 1, packed=False)
 
 
 @compiled
@@ -117,7 +117,7 @@ def _unpacked_panel(
 ) -> None:
     """The product of all rows with one panel of `unpack_four_bits`."""
     no_inline()
-    none, row, of_row = number(0), number(0), length // PART * FLOAT_BYTES
+    none, row, of_row = number(0), number(0), length // SUBBLOCK * FLOAT_BYTES
     while row < rows:
         left, here, there, sum_of = rows - row, x + row * xs, out + row * outs, sums + row * of_row
         addend = add + row * adds if add else none
@@ -150,18 +150,18 @@ def _int4(
     adds: int,
     scratch: int,
 ) -> None:
-    """`scratch`: what is made of the rows or of a panel, then the sums of x's parts."""
+    """`scratch`: what is made of the rows or of a panel, then the sums of x's sub-blocks."""
     no_inline()
-    parts, stride = length // PART, length * FLOAT_BYTES
-    sums = scratch + parts * max(UNPACKED_ROWS * PANEL_ROW_BYTES, FEW_ROWS * PART * FLOAT_BYTES)
+    subblocks, stride = length // SUBBLOCK, length * FLOAT_BYTES
+    sums = scratch + subblocks * max(UNPACKED_ROWS * PANEL_ROW_BYTES, FEW_ROWS * SUBBLOCK * FLOAT_BYTES)
     few = rows <= FEW_ROWS
     for row in range(rows):
         if few:
-            _sums_and_scaled(x + row * xs, sums + row * parts * FLOAT_BYTES, scratch + row * stride, length)
+            _sums_and_scaled(x + row * xs, sums + row * subblocks * FLOAT_BYTES, scratch + row * stride, length)
         else:
-            _sums(x + row * xs, sums + row * parts * FLOAT_BYTES, number(0), length)
+            _sums(x + row * xs, sums + row * subblocks * FLOAT_BYTES, number(0), length)
     if few:
-        _few_int4(rows, scratch, stride, sums, w, ws, parts * FLOAT_BYTES, length, panels, out, outs, add, adds)
+        _few_int4(rows, scratch, stride, sums, w, ws, subblocks * FLOAT_BYTES, length, panels, out, outs, add, adds)
     else:
         for panel in range(panels):
             column = panel * PANEL_ROW_BYTES

@@ -1,7 +1,7 @@
 """Weights rounded to blocks of 8 and of 4 bits, in panels.
 
 INT8 rounds as GGUF's Q8_0 does: weights that came from such blocks give the same blocks again. INT4 has the structure
-of Q4_K: parts of 32 inputs between a least and a largest value in 15 steps, whose scales are rounded to 6 bits. A
+of Q4_K: sub-blocks of 32 inputs between a least and a largest value in 15 steps, whose scales are rounded to 6 bits. A
 weight that is not finite makes its block not a number: a broken model must not answer like a working one.
 
 What is not covered: the search for better scales that llama.cpp makes for Q4_K.
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 from llvmlite import ir
 from numba.core import cgutils
 
-from tunesmith.kernels.blocks import BLOCK_INPUTS, BLOCK_PARTS, GROUP, HEADER_BYTES, PART_INPUTS, SQUARE_BYTES
+from tunesmith.kernels.blocks import BLOCK_INPUTS, BLOCK_SUBBLOCKS, GROUP, HEADER_BYTES, SQUARE_BYTES, SUBBLOCK_INPUTS
 from tunesmith.kernels.compiler import compiled, entry
 from tunesmith.kernels.intrinsics import of_addresses
 from tunesmith.kernels.records import Records, record
@@ -116,7 +116,7 @@ def _rounder(make: "Round") -> Callable[[int, int], None]:
 
 def _int8(vectors: _Vectors, source: ir.Value, target: ir.Value) -> None:
     builder = vectors.builder
-    rows = [vectors.load(vectors.at(source, row * PANEL_ROW_BYTES)) for row in range(PART_INPUTS[Number.INT8])]
+    rows = [vectors.load(vectors.at(source, row * PANEL_ROW_BYTES)) for row in range(SUBBLOCK_INPUTS[Number.INT8])]
     largest = rounding_error = constant(0)
     for row in rows:
         largest = vectors.larger(vectors.call("fabs", row), largest)
@@ -139,9 +139,9 @@ def _half_away(vectors: _Vectors, value: ir.Value) -> ir.Value:
 
 
 def _int4(vectors: _Vectors, source: ir.Value, target: ir.Value) -> None:
-    """Parts' least and largest values, the factors of both, then each part."""
-    builder, parts = vectors.builder, BLOCK_PARTS[Number.INT4]
-    spans = [_span(vectors, _part(vectors, source, ir.Constant(I64, part))) for part in range(parts)]
+    """The sub-blocks' least and largest values, the factors of both, then each sub-block."""
+    builder, subblocks = vectors.builder, BLOCK_SUBBLOCKS[Number.INT4]
+    spans = [_span(vectors, _subblock(vectors, source, ir.Constant(I64, subblock))) for subblock in range(subblocks)]
     factors = []
     for kind in range(2):
         largest = spans[0][kind]
@@ -153,28 +153,28 @@ def _int4(vectors: _Vectors, source: ir.Value, target: ir.Value) -> None:
         half = vectors.halves(builder.fdiv(broken, constant(SCALES)))
         vectors.store(half, vectors.at(target, 2 * LANES * kind))
         factors.append(builder.fpext(half, FLOATS))
-    for part, span in enumerate(spans):
+    for subblock, span in enumerate(spans):
         scale, least = (
             vectors.clipped(vectors.call("rint", builder.fmul(value, vectors.inverse(factor))), 0, SCALES)
             for value, factor in zip(span, factors, strict=True)
         )
-        vectors.store(vectors.bytes(scale), vectors.at(target, (4 + part) * LANES))
-        vectors.store(vectors.bytes(least), vectors.at(target, (12 + part) * LANES))
+        vectors.store(vectors.bytes(scale), vectors.at(target, (4 + subblock) * LANES))
+        vectors.store(vectors.bytes(least), vectors.at(target, (12 + subblock) * LANES))
         step, shift = builder.fmul(factors[0], scale), builder.fmul(factors[1], least)
-        numbers = HEADER_BYTES[Number.INT4] + part * 2 * SQUARE_BYTES[Number.INT4]
-        _fill(vectors, _part(vectors, source, ir.Constant(I64, part)), vectors.at(target, numbers), step, shift)
+        numbers = HEADER_BYTES[Number.INT4] + subblock * 2 * SQUARE_BYTES[Number.INT4]
+        _fill(vectors, _subblock(vectors, source, ir.Constant(I64, subblock)), vectors.at(target, numbers), step, shift)
 
 
-def _part(vectors: _Vectors, source: ir.Value, part: ir.Value) -> ir.Value:
-    size = ir.Constant(I64, PART_INPUTS[Number.INT4] * PANEL_ROW_BYTES)
-    return vectors.at(source, vectors.builder.mul(part, size))
+def _subblock(vectors: _Vectors, source: ir.Value, subblock: ir.Value) -> ir.Value:
+    size = ir.Constant(I64, SUBBLOCK_INPUTS[Number.INT4] * PANEL_ROW_BYTES)
+    return vectors.at(source, vectors.builder.mul(subblock, size))
 
 
 def _span(vectors: _Vectors, source: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """A part's scale, and how far its least value is below 0; not a number where a weight is not finite."""
+    """A sub-block's scale, and how far its least value is below 0; not a number where a weight is not finite."""
     builder, zero = vectors.builder, constant(0)
     largest = smallest = broken = zero
-    for row in range(PART_INPUTS[Number.INT4]):
+    for row in range(SUBBLOCK_INPUTS[Number.INT4]):
         value = vectors.load(vectors.at(source, row * PANEL_ROW_BYTES))
         largest = value if row == 0 else vectors.larger(value, largest)
         smallest = vectors.larger(builder.fneg(value), smallest)
@@ -184,9 +184,9 @@ def _span(vectors: _Vectors, source: ir.Value) -> tuple[ir.Value, ir.Value]:
 
 
 def _fill(vectors: _Vectors, source: ir.Value, target: ir.Value, step: ir.Value, shift: ir.Value) -> None:
-    """The numbers of a part, eight in one."""
+    """The numbers of a sub-block, eight in one."""
     builder, inverse = vectors.builder, vectors.inverse(step)
-    for group in range(PART_INPUTS[Number.INT4] // GROUP):
+    for group in range(SUBBLOCK_INPUTS[Number.INT4] // GROUP):
         eight = ir.Constant(INTEGERS, [0] * LANES)
         for place in range(GROUP):
             value = vectors.load(vectors.at(source, (group * GROUP + place) * PANEL_ROW_BYTES))

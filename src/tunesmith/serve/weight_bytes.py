@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import cast
 
-from tunesmith.families.blocks.kinds import BLOCK
+from tunesmith.families.blocks.kinds import K_BLOCK
 from tunesmith.families.config_file import read_text_config
 from tunesmith.models.facts import (
     FLOAT32_BYTES,
@@ -33,5 +33,5 @@ def _quantised_bytes(base_dir: Path, parameters: int, width: str) -> int:
     config = read_text_config(base_dir)
     vocabulary, hidden = (cast(int, config.get(name) or 0) for name in ("vocab_size", "hidden_size"))
     layers = max(parameters - vocabulary * hidden, 0)
-    whole = "int8" if hidden % BLOCK else width  # as `families.array_panels` chooses, which imports numba
+    whole = "int8" if hidden % K_BLOCK else width  # as `families.array_panels` chooses, which imports numba
     return round(QUANTISED_BYTES[whole] * layers + QUANTISED_BYTES["int8"] * (parameters - layers))
