@@ -1,7 +1,4 @@
-"""The linear layers of a base in panels.
-
-They are packed as they are stored, rounded, or of a GGUF file's own blocks.
-"""
+"""A base's linear layers in panels: as stored, rounded, or a GGUF file's blocks."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
