@@ -18,7 +18,8 @@ from tunesmith.rows.row import ChatRow, read_rows
 from tunesmith.serve.chat.answer import Piece, start_chat
 from tunesmith.serve.chat.request import chat_request
 from tunesmith.serve.engine.protocol import Delta, GenerateRequest, Generation
-from tunesmith.serve.pool import LoadedModel, Pool
+from tunesmith.serve.loaded_model import LoadedModel
+from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
 from tunesmith.wire.body import read
 from tunesmith.wire.chat.bodies import Chat

@@ -14,7 +14,7 @@ from tunesmith.errors import ServerFault, ServiceUnavailable
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.serve.chat.answer import Piece
 from tunesmith.serve.engine.protocol import Delta
-from tunesmith.serve.pool import LoadedModel
+from tunesmith.serve.loaded_model import LoadedModel
 
 Prompts = Sequence[tuple[int, ...]]
 Pair = tuple[VllmServer, VllmServer]

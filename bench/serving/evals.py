@@ -35,7 +35,8 @@ from tunesmith.models.registry import resolve_base
 from tunesmith.serve.chat.answer import Reply, start_chat
 from tunesmith.serve.chat.request import chat_request
 from tunesmith.serve.engine.scheduler import POLITE_SECONDS
-from tunesmith.serve.pool import LoadedModel, Pool
+from tunesmith.serve.loaded_model import LoadedModel
+from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
 from tunesmith.store import open_store
 from tunesmith.wire.body import read

@@ -10,14 +10,11 @@ the gradients over their norm.
 import argparse
 import gc
 import sys
-import time
 from pathlib import Path
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from bench.training.step_rows import KINDS, SHAPES, adapter_of, micro_batches, random_model, rows_of, scorer_of
-from bench.training.variants import Side, compare, package
+from bench.training.step_rows import adapter_of, micro_batches, random_model, rows_of, scorer_of
+from bench.training.variants import Side, compare, package, step_options
 
 from tunesmith.train.paths.accelerate import accelerate
 from tunesmith.train.paths.layer_stack import TorchLayers
@@ -37,19 +34,7 @@ def tree_side(shape: str, changes: dict[str, int]) -> Side:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=SHAPES, default="gemma-3-270m")
-    parser.add_argument("--only", nargs="+", choices=KINDS, default=KINDS)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--layers", type=int, help="another number of layers than the shape's")
-    parser.add_argument("--vocabulary", type=int, help="another size of the vocabulary, such as 1024: layers alone")
-    parser.add_argument("--threads", type=int, help="as many as there are processors unless given")
-    parser.add_argument("--cpu", action="store_true", help="the process's time, on a machine that others use too")
-    options = parser.parse_args()
-    clock = time.process_time if options.cpu else time.perf_counter
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    changes = {"num_hidden_layers": options.layers, "vocab_size": options.vocabulary}
-    changes = {name: value for name, value in changes.items() if value}
+    options, changes, clock = step_options(parser, shape="gemma-3-270m", rounds=7)
     tunesmith = package("tunesmith")
     print("| rows | compiled / tree | of rounds (quartiles) | of best | ms | ms of the tree | gradients apart |")
     for kind in options.only:

@@ -101,22 +101,29 @@ def compare(sides: list[Side], parts: list[list[TokenRow]], rounds: int, clock: 
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--before", default="HEAD", help="a revision, or a folder with src/tunesmith")
+def step_options(
+    parser: argparse.ArgumentParser, *, shape: str, rounds: int
+) -> tuple[argparse.Namespace, dict[str, int], Callable[[], float]]:
+    """The options of steps that are compared, what they change of the shape, and the clock that they ask for."""
     parser.add_argument("--only", nargs="+", choices=KINDS, default=KINDS)
-    parser.add_argument("--shape", choices=SHAPES, default="smollm2-135m")
+    parser.add_argument("--shape", choices=SHAPES, default=shape)
     parser.add_argument("--layers", type=int, help="another number of layers than the shape's")
     parser.add_argument("--vocabulary", type=int, help="another size of the vocabulary, such as 1024: layers alone")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--threads", type=int, help="as many as there are processors unless given")
     parser.add_argument("--cpu", action="store_true", help="the process's time, on a machine that others use too")
     options = parser.parse_args()
-    clock = time.process_time if options.cpu else time.perf_counter
     if options.threads:
         torch.set_num_threads(options.threads)
     changes = {"num_hidden_layers": options.layers, "vocab_size": options.vocabulary}
-    changes = {name: value for name, value in changes.items() if value}
+    clock = time.process_time if options.cpu else time.perf_counter
+    return options, {name: value for name, value in changes.items() if value}, clock
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--before", default="HEAD", help="a revision, or a folder with src/tunesmith")
+    options, changes, clock = step_options(parser, shape="smollm2-135m", rounds=9)
     with tempfile.TemporaryDirectory() as folder:
         packages = [package("tunesmith"), package(unpack(options.before, Path(folder)))]
         print("| rows | ratio of medians | of rounds (quartiles) | of best | ms | ms before | gradients apart |")

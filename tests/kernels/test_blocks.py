@@ -5,7 +5,7 @@ import pytest
 from tests.kernels.blocks import BLOCK_KINDS, Bytes, random_blocks
 from tests.kernels.cases.block_cases import widened
 from tests.kernels.cases.frozen_cases import both_ways
-from tests.kernels.cases.training_cases import Lora
+from tests.kernels.cases.linear_cases import Lora
 from tests.kernels.reference import Floats, Record, counter, normal, wide
 
 from tunesmith.kernels import widths

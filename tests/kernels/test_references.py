@@ -9,12 +9,13 @@ import numpy
 import pytest
 from numba.core.dispatcher import Dispatcher
 from tests.kernels.cases import (
+    attention_cases,
     block_cases,
     elementwise_cases,
     frozen_cases,
+    linear_cases,
     serving_cases,
     serving_step_case,
-    training_cases,
     training_step_case,
 )
 from tests.kernels.reference import CASES, SIZES, Case
@@ -23,12 +24,13 @@ from tunesmith import kernels
 from tunesmith.kernels.vectors import LANES
 
 CASE_FILES = (
+    attention_cases,
     block_cases,
     elementwise_cases,
     frozen_cases,
+    linear_cases,
     serving_cases,
     serving_step_case,
-    training_cases,
     training_step_case,
 )  # fill CASES
 

@@ -9,10 +9,10 @@ from tests.serve.engine.fake_model import FakeModel, request
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.graders.similarity import fuzzy_match, rouge_l
+from tunesmith.render.prefix import common_prefix
 from tunesmith.serve.chat.completion import CompletionRequest, _check_echoed, completion_request
 from tunesmith.serve.engine.protocol import Generation
 from tunesmith.serve.engine.scheduler import Scheduler
-from tunesmith.serve.engine.slots import shared_length
 from tunesmith.wire.body import read
 from tunesmith.wire.completions import CreateCompletion
 
@@ -56,11 +56,11 @@ def test_thirty_thousand_waiting_choices_do_not_slow_a_step() -> None:
 def test_choices_of_a_prompt_that_is_being_read_are_compared_with_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[int] = []
 
-    def counting(one: Sequence[int], other: Sequence[int], limit: int) -> int:
-        compared.append(limit)
-        return shared_length(one, other, limit)
+    def counting(one: Sequence[int], other: Sequence[int]) -> int:
+        compared.append(len(other))
+        return common_prefix(one, other)
 
-    monkeypatch.setattr("tunesmith.serve.engine.scheduler.shared_length", counting)
+    monkeypatch.setattr("tunesmith.serve.engine.scheduler.common_prefix", counting)
     scheduler = Scheduler(FakeModel(100_000), running=4, positions=100_000)
     scheduler.add(request([number % 6 + 1 for number in range(6000)], 10, n=128), Generation(128))
     scheduler.step()

@@ -10,7 +10,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from tunesmith.render.renderer import Renderer
 from tunesmith.rows.messages import Message
 from tunesmith.serve.engine.protocol import Engine
-from tunesmith.serve.pool import LoadedModel, Pool
+from tunesmith.serve.loaded_model import LoadedModel
+from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
 
 

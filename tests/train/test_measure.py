@@ -1,6 +1,5 @@
 """The short measurement behind an estimate's time and memory."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,35 +7,23 @@ from typing import Any
 import pytest
 
 from tunesmith.errors import TrainerError
-from tunesmith.estimate.speed import Benchmark, Workload, benchmark_path, training_seconds, write_benchmark
-from tunesmith.jsonvalue import JsonObject, JsonValue
-from tunesmith.render.renderer import Renderer
-from tunesmith.rows.row import ChatRow, parse_row
+from tunesmith.estimate.speed import Benchmark, benchmark_path, training_seconds, write_benchmark
 from tunesmith.settings import TrainingOptions
-from tunesmith.system.cpu import cpu_count
-from tunesmith.train.core.packing import TokenRow, pack
+from tunesmith.train.hardware import hardware_name
 from tunesmith.train.measure import (
     Seen,
     _fit,
     _Step,
     benchmark_of,
-    hardware_name,
     job_benchmark,
     measure_speed,
     record_job,
     speed_of_job,
-    workload,
 )
 from tunesmith.train.protocol.events import Step
 from tunesmith.train.protocol.spec import TrainSpec
 
 BENCHMARK = Benchmark("base", "cpu", 1.0, 2.0, 3.0, 4, 5.0)
-
-
-def parse_chat(value: JsonValue) -> ChatRow:
-    row = parse_row(value)
-    assert isinstance(row, ChatRow)
-    return row
 
 
 def steps(*tokens: int, per_token: float = 0.01, per_step: float = 0.5) -> list[_Step]:
@@ -169,33 +156,6 @@ def test_a_job_that_leaves_its_speed_says_in_how_many_layouts_its_weights_were(b
     large = job_steps(*[800] * 30)
     kept = [record_job(tmp_path / "data", spec, Seen(steps, 4.6)) for steps in (small, large)]
     assert [None if one is None else one.layouts for one in kept] == [2, 1]
-
-
-def test_hardware_says_how_many_threads_train() -> None:
-    assert f"{cpu_count()} threads" in hardware_name()
-    assert "7 threads" in hardware_name(7)
-
-
-def test_the_workload_is_what_the_trainer_will_pack(renderer: Renderer, tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    turns: list[JsonValue] = [
-        {"role": "system", "content": "You are kind. " * 30},
-        {"role": "user", "content": "Hello there"},
-    ]
-    rows: list[JsonObject] = [
-        {"messages": [*turns, {"role": "assistant", "content": f"Answer {number}"}]} for number in range(12)
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    rendered = [renderer.row(parse_chat(row)) for row in rows]
-    lengths = [len(one.ids) for one in rendered]
-    alone = workload(path, renderer, method="supervised", max_tokens=None, batch_size=1, epoch_tokens=sum(lengths))
-    assert alone == Workload(sum(lengths), max(lengths))
-    shared = workload(path, renderer, method="supervised", max_tokens=None, batch_size=6, epoch_tokens=sum(lengths))
-    packed = pack([TokenRow(tuple(one.ids), tuple(one.weights)) for one in rendered]).length
-    assert 2 * max(lengths) < shared.tokens < 2 * packed
-    assert max(lengths) < shared.largest < packed
-    twice = workload(path, renderer, method="supervised", max_tokens=None, batch_size=6, epoch_tokens=2 * sum(lengths))
-    assert twice.tokens == 2 * shared.tokens
 
 
 def test_a_trainer_that_fails_is_said_and_not_measured(tmp_path: Path) -> None:

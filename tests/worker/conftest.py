@@ -22,12 +22,14 @@ AUTO = {"n_epochs": "auto", "batch_size": "auto", "learning_rate_multiplier": "a
 
 Submit = Callable[..., JobRow]
 WaitFor = Callable[..., JobRow]
+Begin = Callable[..., JobRow]
+Script = Callable[..., None]
 # What does not touch SQL in a way of its own runs once; the rest runs over PostgreSQL too.
 ONCE = pytest.mark.parametrize("store_settings", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     """Says what the trainers that are started from now on do."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
 
@@ -39,7 +41,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 @pytest.fixture
-def submit(store: Store, base_dir: Path) -> Callable[..., JobRow]:
+def submit(store: Store, base_dir: Path) -> Submit:
     """Uploads rows (ten good ones unless given) and creates a job on them."""
 
     def create(
@@ -116,7 +118,7 @@ def upload(store: Store, content: bytes) -> str:
 
 
 @pytest.fixture
-def wait_for(store: Store) -> Callable[..., JobRow]:
+def wait_for(store: Store) -> WaitFor:
     """Waits until the job fulfils the condition; fails with its events when it does not."""
 
     def wait(job: JobRow, condition: Callable[[JobRow], bool], seconds: float = 30) -> JobRow:
@@ -131,6 +133,20 @@ def wait_for(store: Store) -> Callable[..., JobRow]:
             time.sleep(0.02)
 
     return wait
+
+
+@pytest.fixture
+def begin(workers: Workers, submit: Submit, wait_for: WaitFor) -> Begin:
+    """Submits a job, starts a worker, and waits until the job is finished, or as far as `until` says."""
+
+    def begin_job(
+        *files: bytes | None, until: Callable[[JobRow], bool] = finished, seconds: float = 30, **job: object
+    ) -> JobRow:
+        submitted = submit(*files, **job)
+        workers.start()
+        return wait_for(submitted, until, seconds)
+
+    return begin_job
 
 
 def messages(store: Store, job: JobRow) -> list[str]:

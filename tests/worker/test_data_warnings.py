@@ -5,15 +5,12 @@ from collections.abc import Callable
 
 import pytest
 from tests.moderation.servers import scripted
-from tests.worker.conftest import Workers
+from tests.worker.conftest import Submit, WaitFor, Workers, finished
 
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.settings import Settings
 from tunesmith.store import JobRow, JobStatus, Store
 from tunesmith.store.rows import EventRow
-
-Submit = Callable[..., JobRow]
-WaitFor = Callable[..., JobRow]
 
 pytestmark = pytest.mark.parametrize("store_settings", ["sqlite"], indirect=True)
 
@@ -49,7 +46,7 @@ def run(
         workers = Workers(store, store_settings.model_copy(update=changes))
         workers.start()
         try:
-            return wait_for(job, lambda row: row.status.finished)
+            return wait_for(job, finished)
         finally:
             workers.stop()
 

@@ -1,15 +1,14 @@
 """A mixture of experts is tuned in part: a job says how much of it, before it waits for its turn."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.families.zoo import ZOO, write
-from tests.worker.conftest import Workers
+from tests.worker.conftest import Submit, WaitFor, Workers, finished
 
 from tunesmith.settings import Settings
-from tunesmith.store import JobRow, Store
+from tunesmith.store import Store
 
 BASE = "smollm2-135m-instruct"  # what the jobs of these tests name
 
@@ -27,15 +26,15 @@ def mixtral(base_dir: Path, tmp_path: Path) -> Path:
 def test_a_job_says_what_of_a_mixture_of_experts_is_tuned(
     store: Store,
     store_settings: Settings,
-    submit: Callable[..., JobRow],
-    wait_for: Callable[..., JobRow],
+    submit: Submit,
+    wait_for: WaitFor,
     mixtral: Path,
     adapter: str,
 ) -> None:
     job = submit(options={"adapter": adapter})
     workers = Workers(store, store_settings.model_copy(update={"bases": {BASE: str(mixtral)}}))
     workers.start()
-    wait_for(job, lambda row: row.status.finished)
+    wait_for(job, finished)
     workers.stop()
     said = [(event.level, event.message) for event in store.jobs.events(job.id, limit=100).data]
     found = [pair for pair in said if "experts" in pair[1]]

@@ -7,13 +7,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from tests.worker.conftest import Workers
+from tests.worker.conftest import ONCE, Submit, WaitFor, Workers, finished
 
 import tunesmith
 from tunesmith.settings import Settings
 from tunesmith.store import EventRow, JobRow, JobStatus, Store
 
-ONCE = pytest.mark.parametrize("store_settings", ["sqlite"], indirect=True)
 Run = Callable[..., tuple[JobRow, list[EventRow]]]
 
 # Speaks wandb's three calls and writes down what it was told.
@@ -74,8 +73,8 @@ def see(monkeypatch: pytest.MonkeyPatch, *further: Path) -> None:
 def run(
     store: Store,
     store_settings: Settings,
-    submit: Callable[..., JobRow],
-    wait_for: Callable[..., JobRow],
+    submit: Submit,
+    wait_for: WaitFor,
     script: object,
 ) -> Run:
     def train(project: str = "p", **changes: object) -> tuple[JobRow, list[EventRow]]:
@@ -84,7 +83,7 @@ def run(
         workers = Workers(store, store_settings.model_copy(update=changes))
         workers.start()
         try:
-            row = wait_for(job, lambda row: row.status.finished)
+            row = wait_for(job, finished)
         finally:
             workers.stop()
         found = [event for event in store.jobs.events(job.id, limit=100).data if "Weights & Biases" in event.message]

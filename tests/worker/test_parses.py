@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 from tests.moderation.servers import scripted
-from tests.worker.conftest import Workers
+from tests.worker.conftest import WaitFor, Workers, finished
 
 from tunesmith.api.background.file_checks import FileChecks
 from tunesmith.render.renderer import Renderer
@@ -92,7 +92,7 @@ def upload(store: Store, store_settings: Settings) -> Callable[[list[bytes]], Fi
 
 @pytest.fixture
 def train(
-    store: Store, store_settings: Settings, base_dir: Path, wait_for: Callable[..., JobRow], script: object
+    store: Store, store_settings: Settings, base_dir: Path, wait_for: WaitFor, script: object
 ) -> Callable[..., JobRow]:
     """Runs a job on the files to its end."""
 
@@ -113,7 +113,7 @@ def train(
         workers = Workers(store, store_settings.model_copy(update=changes))
         workers.start()
         try:
-            return wait_for(job, lambda row: row.status.finished)
+            return wait_for(job, finished)
         finally:
             workers.stop()
 

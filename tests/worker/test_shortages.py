@@ -9,16 +9,14 @@ from pathlib import Path
 
 import pytest
 from tests.processes import children
-from tests.worker.conftest import Workers, messages
+from tests.worker.conftest import ONCE, Begin, Script, WaitFor, finished, messages
 
 from tunesmith.settings import Settings
-from tunesmith.store import JobRow, JobStatus, Store
+from tunesmith.store import JobStatus, Store
 from tunesmith.system import processes
 from tunesmith.worker import loop
 from tunesmith.worker import process as process_module
 from tunesmith.worker.process import WorkerProcess
-
-ONCE = pytest.mark.parametrize("store_settings", ["sqlite"], indirect=True)
 
 
 def wait(condition: Callable[[], object], seconds: float = 60) -> None:
@@ -30,19 +28,12 @@ def wait(condition: Callable[[], object], seconds: float = 60) -> None:
 
 @ONCE
 def test_a_job_waits_for_threads_that_the_machine_lacks(
-    store: Store,
-    workers: Workers,
-    submit: Callable[..., JobRow],
-    script: Callable[..., None],
-    wait_for: Callable[..., JobRow],
-    monkeypatch: pytest.MonkeyPatch,
+    store: Store, begin: Begin, script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "SHORTAGE_PAUSE", 0.1)
     script(short=3)
-    job = submit()
-    workers.start()
-    done = wait_for(job, lambda row: row.status.finished, 90)
-    said = [text for text in messages(store, job) if "can't start new thread" in text]
+    done = begin(seconds=90)
+    said = [text for text in messages(store, done) if "can't start new thread" in text]
     assert (done.status, done.attempt) == (JobStatus.SUCCEEDED, 5)  # checked, three times short, trained
     assert said == [
         "The trainer could not work: RuntimeError: can't start new thread. It is tried again for up to 10 minutes"
@@ -50,19 +41,11 @@ def test_a_job_waits_for_threads_that_the_machine_lacks(
 
 
 @ONCE
-def test_a_job_fails_when_the_shortage_stays(
-    workers: Workers,
-    submit: Callable[..., JobRow],
-    script: Callable[..., None],
-    wait_for: Callable[..., JobRow],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_job_fails_when_the_shortage_stays(begin: Begin, script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "SHORTAGE_PAUSE", 0.1)
     monkeypatch.setattr(loop, "SHORTAGE_SECONDS", 0.5)
     script(short=1000)
-    job = submit()
-    workers.start()
-    failed = wait_for(job, lambda row: row.status.finished, 90)
+    failed = begin(seconds=90)
     assert failed.status is JobStatus.FAILED
     assert failed.error is not None
     assert "can't start new thread" in str(failed.error["message"])
@@ -70,21 +53,14 @@ def test_a_job_fails_when_the_shortage_stays(
 
 @ONCE
 def test_a_stopped_trainer_is_killed_and_its_job_goes_on(
-    store: Store,
-    workers: Workers,
-    submit: Callable[..., JobRow],
-    script: Callable[..., None],
-    wait_for: Callable[..., JobRow],
-    monkeypatch: pytest.MonkeyPatch,
+    store: Store, begin: Begin, script: Script, wait_for: WaitFor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "STOPPED_SECONDS", 1.0)
     script(steps=12, seconds=0.2)
-    job = submit()
-    workers.start()
-    wait_for(job, lambda row: row.last_step >= 3, 90)
+    job = begin(until=lambda row: row.last_step >= 3, seconds=90)
     (trainer,) = children("scripted_trainer")
     os.kill(trainer.pid, signal.SIGSTOP)
-    done = wait_for(job, lambda row: row.status.finished, 90)
+    done = wait_for(job, finished, 90)
     assert done.status is JobStatus.SUCCEEDED
     assert [data["step"] for data in store.jobs.metrics(job.id)] == [*range(1, 13)]
 

@@ -1,10 +1,9 @@
 """What a worker makes of lines that no trainer of ours writes."""
 
 import json
-from collections.abc import Callable
 
 import pytest
-from tests.worker.conftest import ONCE, Submit, WaitFor, Workers, finished, messages
+from tests.worker.conftest import ONCE, Script, Submit, WaitFor, Workers, finished, messages
 
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.store import JobStatus, Store
@@ -47,7 +46,7 @@ TEXTS = {"nul": "a\0b", "surrogate": "\ud800", "long": "x" * 60_000}
 
 @ONCE
 def test_lines_that_are_no_events_are_skipped(
-    store: Store, submit: Submit, wait_for: WaitFor, workers: Workers, script: Callable[..., None]
+    store: Store, submit: Submit, wait_for: WaitFor, workers: Workers, script: Script
 ) -> None:
     script(noise=NOISE)
     workers.start()
@@ -57,7 +56,7 @@ def test_lines_that_are_no_events_are_skipped(
 
 @ONCE
 def test_a_malformed_event_fails_its_job_and_no_other(
-    submit: Submit, wait_for: WaitFor, workers: Workers, script: Callable[..., None]
+    submit: Submit, wait_for: WaitFor, workers: Workers, script: Script
 ) -> None:
     """One worker has them all, one after another, and then trains as before."""
     workers.start()
@@ -73,7 +72,7 @@ def test_a_malformed_event_fails_its_job_and_no_other(
 
 @pytest.mark.parametrize("kind", ["failed", "log"])
 def test_text_that_no_database_takes_does_not_stop_the_worker(
-    kind: str, submit: Submit, wait_for: WaitFor, workers: Workers, script: Callable[..., None]
+    kind: str, submit: Submit, wait_for: WaitFor, workers: Workers, script: Script
 ) -> None:
     workers.start()
     for name, text in TEXTS.items():

@@ -1,26 +1,17 @@
 """What the worker hands to the trainer, and the options it refuses before a job waits for its turn."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from threading import Event
 from typing import cast
 
 import pytest
-from tests.worker.conftest import Workers
+from tests.worker.conftest import ONCE, Submit, WaitFor, Workers, finished
 
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.launch.child import ChildLauncher
 from tunesmith.settings import Settings
-from tunesmith.store import JobRow, Lease, Store
+from tunesmith.store import Lease, Store
 from tunesmith.worker.training import TrainingRun, train_spec
-
-Submit = Callable[..., JobRow]
-WaitFor = Callable[..., JobRow]
-ONCE = pytest.mark.parametrize("store_settings", ["sqlite"], indirect=True)  # no SQL of its own
-
-
-def finished(row: JobRow) -> bool:
-    return row.status.finished
 
 
 @ONCE

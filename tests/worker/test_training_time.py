@@ -2,39 +2,29 @@
 
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.worker.conftest import Workers
+from tests.worker.conftest import ONCE, Begin, Script
 
 from tunesmith.errors import TrainerError
 from tunesmith.settings import Settings
-from tunesmith.store import JobFiles, JobRow, JobStatus, Store
+from tunesmith.store import JobFiles, JobStatus, Store
 from tunesmith.worker.duration import TrainingTime
-
-ONCE = pytest.mark.parametrize("store_settings", ["sqlite"], indirect=True)
 
 
 @ONCE
 def test_a_job_that_trains_too_long_fails_and_keeps_its_checkpoints(
-    store: Store,
-    store_settings: Settings,
-    script: Callable[..., None],
-    workers: Workers,
-    submit: Callable[..., JobRow],
-    wait_for: Callable[..., JobRow],
+    store: Store, store_settings: Settings, script: Script, begin: Begin
 ) -> None:
     object.__setattr__(store_settings, "limit_job_seconds", 2.0)
     script(steps=400, seconds=0.05, every=5)
-    job = submit()
-    workers.start()
-    done = wait_for(job, lambda row: row.status.finished)
+    done = begin()
     assert done.status is JobStatus.FAILED
     assert done.error is not None
     assert done.error["code"] == "training_time_limit"
     assert "The job trained for 2 seconds, the longest that this server allows" in str(done.error["message"])
-    assert store.jobs.checkpoints(job.id).data
+    assert store.jobs.checkpoints(done.id).data
 
 
 def test_earlier_attempts_count_and_pauses_do_not(tmp_path: Path) -> None:

@@ -2,19 +2,16 @@
 
 import json
 import time
-from collections.abc import Callable
 from hashlib import sha256
 
 import pytest
-from tests.worker.conftest import GOOD, NOTICE, ONCE, Submit, WaitFor, Workers, finished, messages, steps
+from tests.worker.conftest import GOOD, NOTICE, ONCE, Begin, Script, Submit, WaitFor, Workers, finished, messages, steps
 
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.settings import Settings
 from tunesmith.store import JobFiles, JobStatus, Store
 from tunesmith.train.measure import job_benchmark
 from tunesmith.train.protocol.spec import TrainSpec
-
-Script = Callable[..., None]
 
 
 def test_a_job_runs_through_all_its_states(
@@ -61,12 +58,8 @@ def test_a_job_runs_through_all_its_states(
     ]
 
 
-def test_a_succeeded_jobs_model_resolves_in_the_next_request(
-    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor
-) -> None:
-    job = submit()
-    workers.start()
-    done = wait_for(job, finished)
+def test_a_succeeded_jobs_model_resolves_in_the_next_request(store: Store, begin: Begin) -> None:
+    done = begin()
     assert done.fine_tuned_model is not None
     resolved = store.models.resolve(done.fine_tuned_model)
     assert resolved is not None
@@ -91,16 +84,12 @@ def test_a_succeeded_job_leaves_the_machines_speed(
 
 
 @ONCE
-def test_the_spec_holds_absolute_numbers(
-    store: Store, store_settings: Settings, workers: Workers, submit: Submit, wait_for: WaitFor
-) -> None:
-    job = submit()
-    workers.start()
-    done = wait_for(job, finished)
-    spec = TrainSpec.read(JobFiles(store_settings.paths.jobs, job.id).spec(done.attempt))
+def test_the_spec_holds_absolute_numbers(store: Store, store_settings: Settings, begin: Begin) -> None:
+    done = begin()
+    spec = TrainSpec.read(JobFiles(store_settings.paths.jobs, done.id).spec(done.attempt))
     assert spec.learning_rate == pytest.approx(store_settings.base_learning_rate * 2.0)
     assert (spec.n_epochs, spec.batch_size, spec.max_tokens) == (10, 1, 8192)
-    assert spec.training_file == store.blobs.path(job.training_file)
+    assert spec.training_file == store.blobs.path(done.training_file)
     assert spec.training_sha256 == sha256(spec.training_file.read_bytes()).hexdigest()
     assert spec.validation_sha256 is None
 
@@ -178,16 +167,12 @@ def test_a_step_has_rows_for_the_ranks_of_all_nodes_of_a_cluster(
     assert done.hyperparameters["batch_size"] == 10  # at least 8, and as many in the last step
 
 
-def test_model_keeps_the_system_message_of_its_training_file(
-    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor
-) -> None:
+def test_model_keeps_the_system_message_of_its_training_file(store: Store, begin: Begin) -> None:
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "?"}]
     row = json.dumps({"messages": [*messages, {"role": "assistant", "content": "!"}]}).encode()
     other = row.replace(b"Be brief.", b"Be long.")
-    job = submit(b"\n".join([other, *[row] * 10]))
-    workers.start()
-    done = wait_for(job, finished)
-    store.files.delete(job.training_file)
+    done = begin(b"\n".join([other, *[row] * 10]))
+    store.files.delete(done.training_file)
     assert store.models.system_message(done.fine_tuned_model or "") == "Be brief."
     assert store.of("another").models.system_message(done.fine_tuned_model or "") is None
     assert store.models.system_message("ft:nothing") is None

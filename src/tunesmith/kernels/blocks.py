@@ -5,14 +5,14 @@ its own, as in GGUF's blocks, which are these with the outputs apart. A weight i
 GGUF's dequantisation, in registers or in memory by the same code, so a product has the bits of one with the weights
 that `panel_widener` writes.
 
-    INT8, of Q8_0: 32 inputs                  w = d * q
+    INT8, of Q8_0: 32 inputs                        w = d * q
         d  [16] float16
         q  [32, 16] int8
-    INT4, of Q4_K: 8 parts of 32 inputs       w = (d * scale) * q - dmin * least, the last two rounded once
+    INT4, of Q4_K: 8 sub-blocks of 32 inputs        w = (d * scale) * q - dmin * least, the last two rounded once
         d, dmin  [16] float16 each
         scale, least  [8, 16] uint8 each, below 64
         q  [8, 4, 16] uint32: eight neighbouring inputs, 4 bits each, the first in the lowest
-    INT6, of all K formats: 16 parts of 16    w = (d * scale) * q - dmin * least, the last two rounded once
+    INT6, of all K formats: 16 sub-blocks of 16     w = (d * scale) * q - dmin * least, the last two rounded once
         d, dmin  [16] float16 each
         scale, least  [16, 16] int8 each
         q  [256, 16] int8
@@ -28,27 +28,32 @@ from typing import TYPE_CHECKING
 from llvmlite import ir
 from numba.core import cgutils
 
+from tunesmith.kernels.intrinsics import prefetch_line
+from tunesmith.kernels.tiles import PREFETCH_BYTES, panel_widener, product_tile, stored_numbers
 from tunesmith.kernels.vectors import (
+    BYTE,
+    BYTES,
+    FLOATS,
+    HALVES,
     HAS_HALF,
+    I64,
+    INTEGERS,
     LANES,
-    PREFETCH_BYTES,
     Number,
-    TileFunction,
+    at,
+    constant,
     multiply_add,
-    panel_widener,
-    prefetch_line,
-    product_tile,
     square_transposer,
-    stored_numbers,
     transposer,
 )
 
 if TYPE_CHECKING:
-    from tunesmith.kernels.vectors import Emit, Values, Walk
+    from tunesmith.kernels.intrinsics import Values
+    from tunesmith.kernels.tiles import Emit, TileFunction, Walk
 
-PART_INPUTS = {Number.INT8: 32, Number.INT4: 32, Number.INT6: 16}  # that share a scale
-BLOCK_PARTS = {Number.INT8: 1, Number.INT4: 8, Number.INT6: 16}
-BLOCK_INPUTS = {number: PART_INPUTS[number] * parts for number, parts in BLOCK_PARTS.items()}
+SUBBLOCK_INPUTS = {Number.INT8: 32, Number.INT4: 32, Number.INT6: 16}  # that share a scale
+BLOCK_SUBBLOCKS = {Number.INT8: 1, Number.INT4: 8, Number.INT6: 16}
+BLOCK_INPUTS = {number: SUBBLOCK_INPUTS[number] * subblocks for number, subblocks in BLOCK_SUBBLOCKS.items()}
 HEADER_BYTES = {Number.INT8: 2 * LANES, Number.INT4: (4 + 16) * LANES, Number.INT6: (4 + 32) * LANES}
 SQUARE_BYTES = {Number.INT8: 16 * LANES, Number.INT4: 8 * LANES, Number.INT6: 16 * LANES}  # of 16 inputs
 BLOCK_BYTES = {
@@ -57,14 +62,10 @@ BLOCK_BYTES = {
 GROUP = 8  # inputs whose 4 bits are in one number
 _LINE = 64
 
-_I64, _I32, _BYTE = ir.IntType(64), ir.IntType(32), ir.IntType(8)
-_VECTOR, _HALVES = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.HalfType(), LANES)
-_INTEGERS, _BYTES = ir.VectorType(_I32, LANES), ir.VectorType(_BYTE, LANES)
-
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """What the weights of a part of one panel are made of."""
+class Subblock:
+    """What the weights of a sub-block of one panel are made of."""
 
     numbers: ir.Value  # where they begin
     scale: ir.Value
@@ -72,7 +73,7 @@ class Part:
     scales: tuple[ir.Value, ...] = ()  # of INT4: by the place in a group
 
 
-def block_tile(rows: int, panels: int, number: Number) -> TileFunction:
+def block_tile(rows: int, panels: int, number: Number) -> "TileFunction":
     """As `product_tile`, for panels of blocks.
 
     `length` is a multiple of the format's BLOCK_INPUTS. Code for float32, which is never called, on a processor without
@@ -95,10 +96,10 @@ def block_transposer(number: Number) -> Callable[[int, int, int], None]:
         return transposer(Number.FLOAT32)  # never called
 
     def rows_of(builder: ir.IRBuilder, panel: ir.Value, which: ir.Value) -> "Values":
-        squares = ir.Constant(_I64, PART_INPUTS[number] // LANES)
-        place = builder.inttoptr(panel, _BYTE.as_pointer())
-        part = part_of(builder, number, place, builder.udiv(which, squares))
-        return [*_square(builder, number, part, builder.urem(which, squares))]
+        squares = ir.Constant(I64, SUBBLOCK_INPUTS[number] // LANES)
+        place = builder.inttoptr(panel, BYTE.as_pointer())
+        subblock = subblock_of(builder, number, place, builder.udiv(which, squares))
+        return [*_square(builder, number, subblock, builder.urem(which, squares))]
 
     return square_transposer(rows_of)
 
@@ -107,60 +108,65 @@ def _blocks(number: Number) -> "Walk":
     """What walks through panels of blocks."""
 
     def walk(builder: ir.IRBuilder, panels: "Values", length: ir.Value, w_step: ir.Value | None, emit: "Emit") -> None:
-        inputs = PART_INPUTS[number]
-        with cgutils.for_range(builder, builder.udiv(length, ir.Constant(_I64, inputs)), intp=_I64) as loop:
-            parts = [part_of(builder, number, panel, loop.index) for panel in panels]
-            for part in parts:
-                _prefetch(builder, number, part)
-            first = builder.mul(loop.index, ir.Constant(_I64, inputs))
-            with cgutils.for_range(builder, ir.Constant(_I64, inputs // LANES), intp=_I64) as square:
-                begin = builder.add(first, builder.mul(square.index, ir.Constant(_I64, LANES)))
-                weights = zip(*(_square(builder, number, part, square.index) for part in parts), strict=True)
+        inputs = SUBBLOCK_INPUTS[number]
+        with cgutils.for_range(builder, builder.udiv(length, ir.Constant(I64, inputs)), intp=I64) as loop:
+            subblocks = [subblock_of(builder, number, panel, loop.index) for panel in panels]
+            for subblock in subblocks:
+                _prefetch(builder, number, subblock)
+            first = builder.mul(loop.index, ir.Constant(I64, inputs))
+            with cgutils.for_range(builder, ir.Constant(I64, inputs // LANES), intp=I64) as square:
+                begin = builder.add(first, builder.mul(square.index, ir.Constant(I64, LANES)))
+                weights = zip(
+                    *(_square(builder, number, subblock, square.index) for subblock in subblocks), strict=True
+                )
                 for index, of_one in enumerate(weights):
-                    emit(builder.add(begin, ir.Constant(_I64, index)), [*of_one])
+                    emit(builder.add(begin, ir.Constant(I64, index)), [*of_one])
 
     return walk
 
 
-def _prefetch(builder: ir.IRBuilder, number: Number, part: Part) -> None:
-    """As many bytes as a part has with its share of the header, PREFETCH_BYTES ahead of it."""
-    size = BLOCK_BYTES[number] // BLOCK_PARTS[number]
+def _prefetch(builder: ir.IRBuilder, number: Number, subblock: Subblock) -> None:
+    """As many bytes as a sub-block has with its share of the header, PREFETCH_BYTES ahead of it."""
+    size = BLOCK_BYTES[number] // BLOCK_SUBBLOCKS[number]
     for line in range(0, size, _LINE):
-        prefetch_line(builder, _at(builder, part.numbers, PREFETCH_BYTES + line))
+        prefetch_line(builder, at(builder, subblock.numbers, PREFETCH_BYTES + line))
 
 
-def part_of(builder: ir.IRBuilder, number: Number, panel: ir.Value, index: ir.Value) -> Part:
-    """What the weights of the part `index` of a panel are made of."""
-    parts = ir.Constant(_I64, BLOCK_PARTS[number])
-    block, place = _plus(builder, panel, builder.udiv(index, parts), BLOCK_BYTES[number]), builder.urem(index, parts)
-    size = SQUARE_BYTES[number] * PART_INPUTS[number] // LANES
-    numbers = _plus(builder, _at(builder, block, HEADER_BYTES[number]), place, size)
+def subblock_of(builder: ir.IRBuilder, number: Number, panel: ir.Value, index: ir.Value) -> Subblock:
+    """What the weights of the sub-block `index` of a panel are made of."""
+    subblocks = ir.Constant(I64, BLOCK_SUBBLOCKS[number])
+    block, place = (
+        _plus(builder, panel, builder.udiv(index, subblocks), BLOCK_BYTES[number]),
+        builder.urem(index, subblocks),
+    )
+    size = SQUARE_BYTES[number] * SUBBLOCK_INPUTS[number] // LANES
+    numbers = _plus(builder, at(builder, block, HEADER_BYTES[number]), place, size)
     factor = _half(builder, block)
     if number == Number.INT8:
-        return Part(numbers, factor)
-    places = (4, 4 + BLOCK_PARTS[number])
-    scale, least = (_plus(builder, _at(builder, block, first * LANES), place, LANES) for first in places)
+        return Subblock(numbers, factor)
+    places = (4, 4 + BLOCK_SUBBLOCKS[number])
+    scale, least = (_plus(builder, at(builder, block, first * LANES), place, LANES) for first in places)
     scale = builder.fmul(factor, _signed(builder, scale))
-    least = builder.fmul(_half(builder, _at(builder, block, 2 * LANES)), _signed(builder, least))
+    least = builder.fmul(_half(builder, at(builder, block, 2 * LANES)), _signed(builder, least))
     if number == Number.INT6:
-        return Part(numbers, scale, builder.fneg(least))
-    scales = [builder.fmul(scale, ir.Constant(_VECTOR, [16.0**-index] * LANES)) for index in range(GROUP - 1)]
-    return Part(numbers, scale, builder.fneg(least), (*scales, scale))
+        return Subblock(numbers, scale, builder.fneg(least))
+    scales = [builder.fmul(scale, constant(16.0**-index)) for index in range(GROUP - 1)]
+    return Subblock(numbers, scale, builder.fneg(least), (*scales, scale))
 
 
-def _square(builder: ir.IRBuilder, number: Number, part: Part, index: ir.Value) -> Iterator[ir.Value]:
+def _square(builder: ir.IRBuilder, number: Number, subblock: Subblock, index: ir.Value) -> Iterator[ir.Value]:
     """The weights of 16 inputs, one vector each."""
-    here = _plus(builder, part.numbers, index, SQUARE_BYTES[number])
+    here = _plus(builder, subblock.numbers, index, SQUARE_BYTES[number])
     if number != Number.INT4:
         for row in range(LANES):
-            q = _signed(builder, _at(builder, here, row * LANES))
-            least = part.least
-            yield builder.fmul(part.scale, q) if least is None else multiply_add(builder, q, part.scale, least)
+            q = _signed(builder, at(builder, here, row * LANES))
+            least = subblock.least
+            yield builder.fmul(subblock.scale, q) if least is None else multiply_add(builder, q, subblock.scale, least)
         return
     for group in range(LANES // GROUP):
-        numbers = eight_numbers(builder, _at(builder, here, group * 4 * LANES))
-        for value, scale in zip(numbers, part.scales, strict=True):
-            yield multiply_add(builder, value, scale, part.least)
+        numbers = eight_numbers(builder, at(builder, here, group * 4 * LANES))
+        for value, scale in zip(numbers, subblock.scales, strict=True):
+            yield multiply_add(builder, value, scale, subblock.least)
 
 
 def eight_numbers(builder: ir.IRBuilder, place: ir.Value) -> Iterator[ir.Value]:
@@ -168,25 +174,21 @@ def eight_numbers(builder: ir.IRBuilder, place: ir.Value) -> Iterator[ir.Value]:
 
     Of the input k q * 16^k, but q of the last one.
     """
-    eight = builder.load(builder.bitcast(place, _INTEGERS.as_pointer()), align=4)
+    eight = builder.load(builder.bitcast(place, INTEGERS.as_pointer()), align=4)
     for index in range(GROUP - 1):
-        bits = builder.and_(eight, ir.Constant(_INTEGERS, [15 << 4 * index] * LANES))
-        yield builder.sitofp(bits, _VECTOR)
-    yield builder.sitofp(builder.lshr(eight, ir.Constant(_INTEGERS, [4 * (GROUP - 1)] * LANES)), _VECTOR)
-
-
-def _at(builder: ir.IRBuilder, place: ir.Value, offset: int) -> ir.Value:
-    return builder.gep(place, [ir.Constant(_I64, offset)])
+        bits = builder.and_(eight, ir.Constant(INTEGERS, [15 << 4 * index] * LANES))
+        yield builder.sitofp(bits, FLOATS)
+    yield builder.sitofp(builder.lshr(eight, ir.Constant(INTEGERS, [4 * (GROUP - 1)] * LANES)), FLOATS)
 
 
 def _plus(builder: ir.IRBuilder, place: ir.Value, index: ir.Value, size: int) -> ir.Value:
-    return builder.gep(place, [builder.mul(index, ir.Constant(_I64, size))])
+    return builder.gep(place, [builder.mul(index, ir.Constant(I64, size))])
 
 
 def _half(builder: ir.IRBuilder, place: ir.Value) -> ir.Value:
-    return builder.fpext(builder.load(builder.bitcast(place, _HALVES.as_pointer()), align=2), _VECTOR)
+    return builder.fpext(builder.load(builder.bitcast(place, HALVES.as_pointer()), align=2), FLOATS)
 
 
 def _signed(builder: ir.IRBuilder, place: ir.Value) -> ir.Value:
-    loaded = builder.load(builder.bitcast(place, _BYTES.as_pointer()), align=1)
-    return builder.sitofp(builder.sext(loaded, _INTEGERS), _VECTOR)
+    loaded = builder.load(builder.bitcast(place, BYTES.as_pointer()), align=1)
+    return builder.sitofp(builder.sext(loaded, INTEGERS), FLOATS)

@@ -13,7 +13,7 @@ from numba import carray
 from numpy.typing import NDArray
 
 from tunesmith.kernels.compiler import compiled
-from tunesmith.kernels.vectors import from_bits, pointer, table_pointer
+from tunesmith.kernels.intrinsics import from_bits, pointer, table_pointer
 
 _ONE, _HALF, _ZERO = numpy.float32(1.0), numpy.float32(0.5), numpy.float32(0.0)
 _TWO, _THREE = numpy.float32(2.0), numpy.float32(3.0)

@@ -5,6 +5,8 @@ adjacent. Each weight that is read is used for as many rows as fit into register
 is in the nearest cache. Each sum runs over the whole length in order, so a row's result depends neither on the other
 rows nor on which thread computes which panels.
 
+Numba calls no function by its place in a table, so each number of rows and each format is a branch that names its tile.
+
 `multiply_strided` takes operands as they are in memory, row by row or column by column: for what is not worth packing.
 """
 
@@ -12,7 +14,8 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from tunesmith.kernels.compiler import compiled, number
-from tunesmith.kernels.vectors import PANEL_ROW_BYTES, Number, TileFunction, features, no_inline, tile
+from tunesmith.kernels.tiles import TileFunction, tile
+from tunesmith.kernels.vectors import PANEL_ROW_BYTES, Number, features, no_inline
 
 Rows: TypeAlias = Callable[[int, int, int, int, int, int, int, int, int, int, int, int, int], None]
 

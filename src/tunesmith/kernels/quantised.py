@@ -2,35 +2,45 @@
 
 A few rows, which is what decoding has, read the blocks; for more a panel is written out in float32 once, in memory of
 the thread, and read by all of them. Both give the same bits. Of 8 and 6 bits each weight is made in float32, and a
-product has the bits of one with such weights; of 4 bits a part of 32 inputs is summed before it is scaled
-(`part_tiles`), so there the order of the additions is another one.
+product has the bits of one with such weights; of 4 bits a sub-block of 32 inputs is summed before it is scaled
+(`int4_tiles`), so there the order of the additions is another one.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
-from tunesmith.kernels.blocks import PART_INPUTS, block_tile
+from tunesmith.kernels.blocks import SUBBLOCK_INPUTS, block_tile
 from tunesmith.kernels.compiler import compiled, number
+from tunesmith.kernels.int4_tiles import UNPACKED_ROWS, input_sums, int4_tile, unpack_four_bits
 from tunesmith.kernels.multiply import MAX_TILE_ROWS, TILE_PANELS, multiply, tile_panels
-from tunesmith.kernels.part_tiles import UNPACKED_ROWS, input_sums, part_tile, unpack_four_bits
+from tunesmith.kernels.tiles import TileFunction
 from tunesmith.kernels.vectors import FLOAT_BYTES, PANEL_ROW_BYTES, QUANTISED, Number, no_inline
 from tunesmith.kernels.widths import panel_bytes, widen
 
 FEW_ROWS = 4  # for which weights are made in registers
-PART = PART_INPUTS[Number.INT4]
-_Few: TypeAlias = Callable[[int, int, int, int, int, int, int, int, int, int, int], None]
-_Rows: TypeAlias = Callable[[int, int, int, int, int, int, int, int, int, int], None]
-_Parts: TypeAlias = Callable[[int, int, int, int, int, int, int, int, int, int, int], None]
+SUBBLOCK = SUBBLOCK_INPUTS[Number.INT4]
+_Rows: TypeAlias = Callable[[int, int, int, int, int, int, int, int, int, int, int, int], None]
+_Few: TypeAlias = Callable[[int, int, int, int, int, int, int, int, int, int, int, int, int], None]
 
 
-def _rows(rows: int, kind: Number) -> _Rows:
-    """A product of exactly so many rows with any number of panels in one format."""
-    most = tile_panels(rows)
-    whole, single = block_tile(rows, most, kind), block_tile(rows, 1, kind)
+def _rows(whole: TileFunction, single: TileFunction, most: int) -> _Rows:
+    """A product of exactly so many rows with any number of panels, by tiles of `most` panels and of one."""
 
     @compiled
     def product(
-        x: int, xs: int, w: int, ws: int, length: int, panels: int, out: int, outs: int, add: int, adds: int
+        x: int,
+        xs: int,
+        sums: int,
+        w: int,
+        ws: int,
+        of_row: int,
+        length: int,
+        panels: int,
+        out: int,
+        outs: int,
+        add: int,
+        adds: int,
     ) -> None:
         no_inline()
         none, panel = number(0), number(0)
@@ -38,76 +48,67 @@ def _rows(rows: int, kind: Number) -> _Rows:
             column, here = panel * PANEL_ROW_BYTES, w + panel * ws
             addend = add + column if add else none
             if panels - panel >= most:
-                whole(x, xs, none, here, ws, none, length, out + column, outs, addend, adds)
+                whole(x, xs, sums, here, ws, of_row, length, out + column, outs, addend, adds)
                 panel += most
             else:
-                single(x, xs, none, here, ws, none, length, out + column, outs, addend, adds)
+                single(x, xs, sums, here, ws, of_row, length, out + column, outs, addend, adds)
                 panel += 1
 
     return product
 
 
-def _few(kind: Number) -> _Few:
-    """A product of at most FEW_ROWS rows with panels in one format."""
-    one, two, three, four = (_rows(rows, kind) for rows in range(1, FEW_ROWS + 1))
+def _few(tile: Callable[[int, int], TileFunction]) -> _Few:
+    """A product of at most FEW_ROWS rows with panels in one format.
+
+    `sums`, and `of_row` bytes for each row: of 4 bits those of x's sub-blocks, which others do without.
+    """
+    one, two, three, four = (
+        _rows(tile(rows, tile_panels(rows)), tile(rows, 1), tile_panels(rows)) for rows in range(1, FEW_ROWS + 1)
+    )
 
     @compiled
     def product(
-        rows: int, x: int, xs: int, w: int, ws: int, length: int, panels: int, out: int, outs: int, add: int, adds: int
+        rows: int,
+        x: int,
+        xs: int,
+        sums: int,
+        w: int,
+        ws: int,
+        of_row: int,
+        length: int,
+        panels: int,
+        out: int,
+        outs: int,
+        add: int,
+        adds: int,
     ) -> None:
         if rows == 1:
-            one(x, xs, w, ws, length, panels, out, outs, add, adds)
+            one(x, xs, sums, w, ws, of_row, length, panels, out, outs, add, adds)
         elif rows == 2:
-            two(x, xs, w, ws, length, panels, out, outs, add, adds)
+            two(x, xs, sums, w, ws, of_row, length, panels, out, outs, add, adds)
         elif rows == 3:
-            three(x, xs, w, ws, length, panels, out, outs, add, adds)
+            three(x, xs, sums, w, ws, of_row, length, panels, out, outs, add, adds)
         elif rows == 4:
-            four(x, xs, w, ws, length, panels, out, outs, add, adds)
+            four(x, xs, sums, w, ws, of_row, length, panels, out, outs, add, adds)
 
     return product
 
 
-_int8, _int6 = _few(Number.INT8), _few(Number.INT6)
+_few_int8, _few_int6 = (_few(partial(block_tile, number=kind)) for kind in (Number.INT8, Number.INT6))
+_few_int4 = _few(partial(int4_tile, packed=True))
 
 
 def scratch_bytes(length: int, rows: int) -> int:
     """What `multiply_frozen` needs for so many rows."""
-    parts = -(-length // PART)
+    subblocks = -(-length // SUBBLOCK)
     wide = length * TILE_PANELS * PANEL_ROW_BYTES
-    unpacked = max(UNPACKED_ROWS * PANEL_ROW_BYTES, FEW_ROWS * PART * FLOAT_BYTES)
-    return max(wide, parts * (unpacked + rows * FLOAT_BYTES) + PANEL_ROW_BYTES)
+    unpacked = max(UNPACKED_ROWS * PANEL_ROW_BYTES, FEW_ROWS * SUBBLOCK * FLOAT_BYTES)
+    return max(wide, subblocks * (unpacked + rows * FLOAT_BYTES) + PANEL_ROW_BYTES)
 
 
 _sums, _sums_and_scaled = input_sums(scaled=False), input_sums(scaled=True)
-
-
-def _packed_rows(rows: int) -> _Parts:
-    """A product of exactly so many scaled rows with any number of panels of 4 bits."""
-    most = tile_panels(rows)
-    whole, single = part_tile(rows, most, packed=True), part_tile(rows, 1, packed=True)
-
-    @compiled
-    def product(
-        x: int, xs: int, sums: int, w: int, ws: int, length: int, panels: int, out: int, outs: int, add: int, adds: int
-    ) -> None:
-        no_inline()
-        none, panel, of_row = number(0), number(0), length // PART * FLOAT_BYTES
-        while panel < panels:
-            column, here = panel * PANEL_ROW_BYTES, w + panel * ws
-            addend = add + column if add else none
-            if panels - panel >= most:
-                whole(x, xs, sums, of_row, here, ws, length, out + column, outs, addend, adds)
-                panel += most
-            else:
-                single(x, xs, sums, of_row, here, ws, length, out + column, outs, addend, adds)
-                panel += 1
-
-    return product
-
-
-_one, _two, _three, _four = (_packed_rows(rows) for rows in range(1, FEW_ROWS + 1))
-_unpacked_one, _unpacked_two, _unpacked_four = (part_tile(rows, 1, packed=False) for rows in (1, 2, 4))
-_unpacked_most = part_tile(MAX_TILE_ROWS, 1, packed=False)
+_unpacked_one, _unpacked_two, _unpacked_four = (int4_tile(rows, 1, packed=False) for rows in (1, 2, 4))
+_unpacked_most = int4_tile(MAX_TILE_ROWS, 1, packed=False)
 
 
 @compiled
@@ -116,21 +117,21 @@ def _unpacked_panel(
 ) -> None:
     """The product of all rows with one panel of `unpack_four_bits`."""
     no_inline()
-    none, row, of_row = number(0), number(0), length // PART * FLOAT_BYTES
+    none, row, of_row = number(0), number(0), length // SUBBLOCK * FLOAT_BYTES
     while row < rows:
         left, here, there, sum_of = rows - row, x + row * xs, out + row * outs, sums + row * of_row
         addend = add + row * adds if add else none
         if left >= MAX_TILE_ROWS:
-            _unpacked_most(here, xs, sum_of, of_row, w, none, length, there, outs, addend, adds)
+            _unpacked_most(here, xs, sum_of, w, none, of_row, length, there, outs, addend, adds)
             row += MAX_TILE_ROWS
         elif left >= 4:
-            _unpacked_four(here, xs, sum_of, of_row, w, none, length, there, outs, addend, adds)
+            _unpacked_four(here, xs, sum_of, w, none, of_row, length, there, outs, addend, adds)
             row += 4
         elif left >= 2:
-            _unpacked_two(here, xs, sum_of, of_row, w, none, length, there, outs, addend, adds)
+            _unpacked_two(here, xs, sum_of, w, none, of_row, length, there, outs, addend, adds)
             row += 2
         else:
-            _unpacked_one(here, xs, sum_of, of_row, w, none, length, there, outs, addend, adds)
+            _unpacked_one(here, xs, sum_of, w, none, of_row, length, there, outs, addend, adds)
             row += 1
 
 
@@ -149,24 +150,18 @@ def _int4(
     adds: int,
     scratch: int,
 ) -> None:
-    """`scratch`: what is made of the rows or of a panel, then the sums of x's parts."""
+    """`scratch`: what is made of the rows or of a panel, then the sums of x's sub-blocks."""
     no_inline()
-    parts, stride = length // PART, length * FLOAT_BYTES
-    sums = scratch + parts * max(UNPACKED_ROWS * PANEL_ROW_BYTES, FEW_ROWS * PART * FLOAT_BYTES)
+    subblocks, stride = length // SUBBLOCK, length * FLOAT_BYTES
+    sums = scratch + subblocks * max(UNPACKED_ROWS * PANEL_ROW_BYTES, FEW_ROWS * SUBBLOCK * FLOAT_BYTES)
     few = rows <= FEW_ROWS
     for row in range(rows):
         if few:
-            _sums_and_scaled(x + row * xs, sums + row * parts * FLOAT_BYTES, scratch + row * stride, length)
+            _sums_and_scaled(x + row * xs, sums + row * subblocks * FLOAT_BYTES, scratch + row * stride, length)
         else:
-            _sums(x + row * xs, sums + row * parts * FLOAT_BYTES, number(0), length)
-    if rows == 1:
-        _one(scratch, stride, sums, w, ws, length, panels, out, outs, add, adds)
-    elif rows == 2:
-        _two(scratch, stride, sums, w, ws, length, panels, out, outs, add, adds)
-    elif rows == 3:
-        _three(scratch, stride, sums, w, ws, length, panels, out, outs, add, adds)
-    elif rows == 4:
-        _four(scratch, stride, sums, w, ws, length, panels, out, outs, add, adds)
+            _sums(x + row * xs, sums + row * subblocks * FLOAT_BYTES, number(0), length)
+    if few:
+        _few_int4(rows, scratch, stride, sums, w, ws, subblocks * FLOAT_BYTES, length, panels, out, outs, add, adds)
     else:
         for panel in range(panels):
             column = panel * PANEL_ROW_BYTES
@@ -194,7 +189,7 @@ def multiply_frozen(
 
     `scratch`: memory of this thread, `scratch_bytes`.
     """
-    stride = panel_bytes(kind, length)
+    stride, none = panel_bytes(kind, length), number(0)
     if kind < QUANTISED:
         multiply(kind, rows, x, x_stride, w, stride, length, panels, out, out_stride, addend, addend_stride)
     elif kind == Number.INT4:
@@ -207,6 +202,6 @@ def multiply_frozen(
             here, add = out + column, addend + column if addend else 0
             multiply(plain, rows, x, x_stride, scratch, wide, length, count, here, out_stride, add, addend_stride)
     elif kind == Number.INT8:
-        _int8(rows, x, x_stride, w, stride, length, panels, out, out_stride, addend, addend_stride)
+        _few_int8(rows, x, x_stride, none, w, stride, none, length, panels, out, out_stride, addend, addend_stride)
     else:
-        _int6(rows, x, x_stride, w, stride, length, panels, out, out_stride, addend, addend_stride)
+        _few_int6(rows, x, x_stride, none, w, stride, none, length, panels, out, out_stride, addend, addend_stride)

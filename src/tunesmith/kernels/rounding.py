@@ -1,37 +1,46 @@
 """Weights rounded to blocks of 8 and of 4 bits, in panels.
 
 INT8 rounds as GGUF's Q8_0 does: weights that came from such blocks give the same blocks again. INT4 has the structure
-of Q4_K: parts of 32 inputs between a least and a largest value in 15 steps, whose scales are rounded to 6 bits. A
+of Q4_K: sub-blocks of 32 inputs between a least and a largest value in 15 steps, whose scales are rounded to 6 bits. A
 weight that is not finite makes its block not a number: a broken model must not answer like a working one.
 
 What is not covered: the search for better scales that llama.cpp makes for Q4_K.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
-from tunesmith.kernels.blocks import BLOCK_INPUTS, BLOCK_PARTS, GROUP, HEADER_BYTES, PART_INPUTS, SQUARE_BYTES
+from tunesmith.kernels.blocks import BLOCK_INPUTS, BLOCK_SUBBLOCKS, GROUP, HEADER_BYTES, SQUARE_BYTES, SUBBLOCK_INPUTS
 from tunesmith.kernels.compiler import compiled, entry
+from tunesmith.kernels.intrinsics import of_addresses
 from tunesmith.kernels.records import Records, record
-from tunesmith.kernels.vectors import HAS_HALF, LANES, PANEL_ROW_BYTES, Number, transposer
+from tunesmith.kernels.vectors import (
+    BYTE,
+    BYTES,
+    FLOATS,
+    HALVES,
+    HAS_HALF,
+    I64,
+    INTEGERS,
+    LANES,
+    PANEL_ROW_BYTES,
+    Number,
+    constant,
+    load_numbers,
+    transposer,
+)
 from tunesmith.kernels.widths import number_bytes, panel_bytes, widen
 
 if TYPE_CHECKING:
-    NumbaObject: TypeAlias = Any  # Numba's own objects, which are untyped
+    from tunesmith.kernels.intrinsics import Values
 
 LARGEST = 127  # of 8 bits
 STEPS, SCALES = 15, 63  # of 4 bits, and of 6
 SCRATCH_BYTES = BLOCK_INPUTS[Number.INT4] * PANEL_ROW_BYTES
-
-_I64, _I32, _BYTE = ir.IntType(64), ir.IntType(32), ir.IntType(8)
-_VECTOR, _HALVES = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.HalfType(), LANES)
-_INTEGERS, _BYTES = ir.VectorType(_I32, LANES), ir.VectorType(_BYTE, LANES)
 
 
 class RoundArgs(Protocol):
@@ -59,19 +68,16 @@ class _Vectors:
     builder: ir.IRBuilder
 
     def at(self, place: ir.Value, offset: int | ir.Value) -> ir.Value:
-        return self.builder.gep(place, [ir.Constant(_I64, offset) if isinstance(offset, int) else offset])
+        return self.builder.gep(place, [ir.Constant(I64, offset) if isinstance(offset, int) else offset])
 
     def load(self, place: ir.Value) -> ir.Value:
-        return self.builder.load(self.builder.bitcast(place, _VECTOR.as_pointer()), align=4)
+        return load_numbers(self.builder, place)
 
     def store(self, value: ir.Value, place: ir.Value) -> None:
         self.builder.store(value, self.builder.bitcast(place, value.type.as_pointer()), align=1)
 
-    def number(self, value: float) -> ir.Value:
-        return ir.Constant(_VECTOR, [value] * LANES)
-
     def call(self, name: str, *values: ir.Value) -> ir.Value:
-        kind = ir.FunctionType(_VECTOR, [_VECTOR] * len(values))
+        kind = ir.FunctionType(FLOATS, [FLOATS] * len(values))
         function = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.{name}.v{LANES}f32")
         return self.builder.call(function, values)
 
@@ -80,19 +86,19 @@ class _Vectors:
 
     def clipped(self, value: ir.Value, least: float, most: float) -> ir.Value:
         """Not a number becomes the least."""
-        low = self.larger(value, self.number(least))
-        return self.builder.select(self.builder.fcmp_ordered("<", low, self.number(most)), low, self.number(most))
+        low = self.larger(value, constant(least))
+        return self.builder.select(self.builder.fcmp_ordered("<", low, constant(most)), low, constant(most))
 
     def inverse(self, value: ir.Value) -> ir.Value:
         """0 where the value is not above 0."""
-        above = self.builder.fcmp_ordered(">", value, self.number(0))
-        return self.builder.select(above, self.builder.fdiv(self.number(1), value), self.number(0))
+        above = self.builder.fcmp_ordered(">", value, constant(0))
+        return self.builder.select(above, self.builder.fdiv(constant(1), value), constant(0))
 
     def halves(self, value: ir.Value) -> ir.Value:
-        return self.builder.fptrunc(value, _HALVES)
+        return self.builder.fptrunc(value, HALVES)
 
     def bytes(self, value: ir.Value) -> ir.Value:
-        return self.builder.trunc(self.builder.fptosi(value, _INTEGERS), _BYTES)
+        return self.builder.trunc(self.builder.fptosi(value, INTEGERS), BYTES)
 
 
 Round: TypeAlias = Callable[[_Vectors, ir.Value, ir.Value], None]
@@ -101,28 +107,21 @@ Round: TypeAlias = Callable[[_Vectors, ir.Value, ir.Value], None]
 def _rounder(make: "Round") -> Callable[[int, int], None]:
     """Rounds a block: (float32 numbers [inputs, 16], target)."""
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def rounded(typing: "NumbaObject", source: "NumbaObject", target: "NumbaObject") -> "NumbaObject":
-        def code(
-            context: "NumbaObject", builder: ir.IRBuilder, signature: "NumbaObject", arguments: Sequence[ir.Value]
-        ) -> ir.Value:
-            if HAS_HALF:  # else it is never called
-                make(_Vectors(builder), *(builder.inttoptr(place, _BYTE.as_pointer()) for place in arguments))
-            return context.get_dummy_value()
+    def rounded(builder: ir.IRBuilder, arguments: "Values") -> None:
+        if HAS_HALF:  # else it is never called
+            make(_Vectors(builder), *(builder.inttoptr(place, BYTE.as_pointer()) for place in arguments))
 
-        return types.void(*[types.intp] * 2), code
-
-    return cast(Callable[[int, int], None], rounded)
+    return cast(Callable[[int, int], None], of_addresses(2, rounded))
 
 
 def _int8(vectors: _Vectors, source: ir.Value, target: ir.Value) -> None:
     builder = vectors.builder
-    rows = [vectors.load(vectors.at(source, row * PANEL_ROW_BYTES)) for row in range(PART_INPUTS[Number.INT8])]
-    largest = rounding_error = vectors.number(0)
+    rows = [vectors.load(vectors.at(source, row * PANEL_ROW_BYTES)) for row in range(SUBBLOCK_INPUTS[Number.INT8])]
+    largest = rounding_error = constant(0)
     for row in rows:
         largest = vectors.larger(vectors.call("fabs", row), largest)
-        rounding_error = builder.fadd(rounding_error, builder.fmul(row, vectors.number(0)))
-    scale = builder.fadd(builder.fdiv(largest, vectors.number(LARGEST)), rounding_error)
+        rounding_error = builder.fadd(rounding_error, builder.fmul(row, constant(0)))
+    scale = builder.fadd(builder.fdiv(largest, constant(LARGEST)), rounding_error)
     vectors.store(vectors.halves(scale), target)
     inverse = vectors.inverse(scale)
     for index, row in enumerate(rows):
@@ -140,9 +139,9 @@ def _half_away(vectors: _Vectors, value: ir.Value) -> ir.Value:
 
 
 def _int4(vectors: _Vectors, source: ir.Value, target: ir.Value) -> None:
-    """Parts' least and largest values, the factors of both, then each part."""
-    builder, parts = vectors.builder, BLOCK_PARTS[Number.INT4]
-    spans = [_span(vectors, _part(vectors, source, ir.Constant(_I64, part))) for part in range(parts)]
+    """The sub-blocks' least and largest values, the factors of both, then each sub-block."""
+    builder, subblocks = vectors.builder, BLOCK_SUBBLOCKS[Number.INT4]
+    spans = [_span(vectors, _subblock(vectors, source, ir.Constant(I64, subblock))) for subblock in range(subblocks)]
     factors = []
     for kind in range(2):
         largest = spans[0][kind]
@@ -150,50 +149,50 @@ def _int4(vectors: _Vectors, source: ir.Value, target: ir.Value) -> None:
             largest = vectors.larger(span[kind], largest)
         broken = largest
         for span in spans:
-            broken = builder.fadd(broken, builder.fmul(span[kind], vectors.number(0)))
-        half = vectors.halves(builder.fdiv(broken, vectors.number(SCALES)))
+            broken = builder.fadd(broken, builder.fmul(span[kind], constant(0)))
+        half = vectors.halves(builder.fdiv(broken, constant(SCALES)))
         vectors.store(half, vectors.at(target, 2 * LANES * kind))
-        factors.append(builder.fpext(half, _VECTOR))
-    for part, span in enumerate(spans):
+        factors.append(builder.fpext(half, FLOATS))
+    for subblock, span in enumerate(spans):
         scale, least = (
             vectors.clipped(vectors.call("rint", builder.fmul(value, vectors.inverse(factor))), 0, SCALES)
             for value, factor in zip(span, factors, strict=True)
         )
-        vectors.store(vectors.bytes(scale), vectors.at(target, (4 + part) * LANES))
-        vectors.store(vectors.bytes(least), vectors.at(target, (12 + part) * LANES))
+        vectors.store(vectors.bytes(scale), vectors.at(target, (4 + subblock) * LANES))
+        vectors.store(vectors.bytes(least), vectors.at(target, (12 + subblock) * LANES))
         step, shift = builder.fmul(factors[0], scale), builder.fmul(factors[1], least)
-        numbers = HEADER_BYTES[Number.INT4] + part * 2 * SQUARE_BYTES[Number.INT4]
-        _fill(vectors, _part(vectors, source, ir.Constant(_I64, part)), vectors.at(target, numbers), step, shift)
+        numbers = HEADER_BYTES[Number.INT4] + subblock * 2 * SQUARE_BYTES[Number.INT4]
+        _fill(vectors, _subblock(vectors, source, ir.Constant(I64, subblock)), vectors.at(target, numbers), step, shift)
 
 
-def _part(vectors: _Vectors, source: ir.Value, part: ir.Value) -> ir.Value:
-    size = ir.Constant(_I64, PART_INPUTS[Number.INT4] * PANEL_ROW_BYTES)
-    return vectors.at(source, vectors.builder.mul(part, size))
+def _subblock(vectors: _Vectors, source: ir.Value, subblock: ir.Value) -> ir.Value:
+    size = ir.Constant(I64, SUBBLOCK_INPUTS[Number.INT4] * PANEL_ROW_BYTES)
+    return vectors.at(source, vectors.builder.mul(subblock, size))
 
 
 def _span(vectors: _Vectors, source: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """A part's scale, and how far its least value is below 0; not a number where a weight is not finite."""
-    builder, zero = vectors.builder, vectors.number(0)
+    """A sub-block's scale, and how far its least value is below 0; not a number where a weight is not finite."""
+    builder, zero = vectors.builder, constant(0)
     largest = smallest = broken = zero
-    for row in range(PART_INPUTS[Number.INT4]):
+    for row in range(SUBBLOCK_INPUTS[Number.INT4]):
         value = vectors.load(vectors.at(source, row * PANEL_ROW_BYTES))
         largest = value if row == 0 else vectors.larger(value, largest)
         smallest = vectors.larger(builder.fneg(value), smallest)
         broken = builder.fadd(broken, builder.fmul(value, zero))
-    scale = builder.fdiv(vectors.larger(builder.fadd(largest, smallest), zero), vectors.number(STEPS))
+    scale = builder.fdiv(vectors.larger(builder.fadd(largest, smallest), zero), constant(STEPS))
     return builder.fadd(scale, broken), smallest
 
 
 def _fill(vectors: _Vectors, source: ir.Value, target: ir.Value, step: ir.Value, shift: ir.Value) -> None:
-    """The numbers of a part, eight in one."""
+    """The numbers of a sub-block, eight in one."""
     builder, inverse = vectors.builder, vectors.inverse(step)
-    for group in range(PART_INPUTS[Number.INT4] // GROUP):
-        eight = ir.Constant(_INTEGERS, [0] * LANES)
+    for group in range(SUBBLOCK_INPUTS[Number.INT4] // GROUP):
+        eight = ir.Constant(INTEGERS, [0] * LANES)
         for place in range(GROUP):
             value = vectors.load(vectors.at(source, (group * GROUP + place) * PANEL_ROW_BYTES))
             steps = vectors.call("rint", builder.fmul(builder.fadd(value, shift), inverse))
-            bits = builder.fptosi(vectors.clipped(steps, 0, STEPS), _INTEGERS)
-            eight = builder.or_(eight, builder.shl(bits, ir.Constant(_INTEGERS, [4 * place] * LANES)))
+            bits = builder.fptosi(vectors.clipped(steps, 0, STEPS), INTEGERS)
+            eight = builder.or_(eight, builder.shl(bits, ir.Constant(INTEGERS, [4 * place] * LANES)))
         vectors.store(eight, vectors.at(target, group * 4 * LANES))
 
 

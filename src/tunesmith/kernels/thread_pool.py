@@ -14,7 +14,7 @@ from numba import types
 from numpy.typing import NDArray
 
 from tunesmith.kernels.compiler import compiled, entry, number
-from tunesmith.kernels.vectors import atomic_add, atomic_read, atomic_write
+from tunesmith.kernels.intrinsics import atomic_add, atomic_read, atomic_write
 
 SPINS = 4000  # at a barrier before the core is yielded, about 10 microseconds
 YIELDS = 32  # before the thread sleeps: spinning on takes time from whoever shares the core's circuits

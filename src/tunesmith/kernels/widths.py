@@ -14,7 +14,9 @@ from tunesmith.kernels.blocks import (
 )
 from tunesmith.kernels.compiler import compiled, number
 from tunesmith.kernels.elementwise import floats
+from tunesmith.kernels.intrinsics import prefetch
 from tunesmith.kernels.thread_pool import CACHE_LINE
+from tunesmith.kernels.tiles import widener
 from tunesmith.kernels.vectors import (
     FLOAT_BYTES,
     LANES,
@@ -22,10 +24,8 @@ from tunesmith.kernels.vectors import (
     QUANTISED,
     Number,
     no_inline,
-    prefetch,
     reader,
     transposer,
-    widener,
 )
 
 INT8_INPUTS, INT8_BYTES = BLOCK_INPUTS[Number.INT8], BLOCK_BYTES[Number.INT8]

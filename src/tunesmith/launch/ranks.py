@@ -14,8 +14,8 @@ from pathlib import Path
 from tunesmith.launch.child import ChildLauncher, ChildTrainer
 from tunesmith.launch.protocol import Start, Trainer
 from tunesmith.train.protocol.environment import MEETING_FILE
+from tunesmith.train.protocol.exit_status import STOPPED
 
-STOPPED_STATUS = 143  # of a rank that saved the progress because another was gone
 END_SECONDS = 120.0  # from the failure of one rank to the end of all; a rank that knows of it ends by itself
 
 
@@ -88,7 +88,7 @@ class RankedTrainer:
         ended = [status for status in found if status is not None]
         if len(ended) == len(found):
             killed = [status for status in ended if status < 0]
-            return killed[0] if killed and ended[0] == STOPPED_STATUS else ended[0]
+            return killed[0] if killed and ended[0] == STOPPED else ended[0]
         if any(found):
             self._failed_at = self._failed_at or self.clock()
             if self.clock() - self._failed_at > END_SECONDS:

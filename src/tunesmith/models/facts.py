@@ -20,11 +20,12 @@ from tunesmith.models.registry import BaseModel, GgufFile, HubRepository, LocalD
 from tunesmith.settings import Settings
 
 Stored: TypeAlias = Literal["float32", "float16", "bfloat16"]
-STORED_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+FLOAT32_BYTES = 4
+STORED_BYTES = {"F32": FLOAT32_BYTES, "F16": 2, "BF16": 2}
 QUANTISED_BYTES = {"int8": 17 / 16, "int4": 37 / 64}  # of a weight in blocks of `kernels.blocks`, scales included
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 # Of a weight in panels of GGUF's blocks, with its share of the scales.
-BLOCK_BYTES = (
+WEIGHT_BYTES = (
     dict.fromkeys(KINDS - K_KINDS, QUANTISED_BYTES["int8"])
     | dict.fromkeys(K_KINDS, 73 / 64)
     | {"Q4_K": QUANTISED_BYTES["int4"]}
@@ -155,7 +156,7 @@ def block_bytes(directory: Path, parameters: int) -> int:
     if 2 * inside < parameters:
         return 0
     read = [place for name, place in places.items() if name != EMBEDDING or HEAD not in places]
-    return round(sum(place.values * BLOCK_BYTES[place.kind] for place in read)) + 4 * (parameters - inside)
+    return round(sum(place.values * WEIGHT_BYTES[place.kind] for place in read)) + FLOAT32_BYTES * (parameters - inside)
 
 
 def _tensors(directory: Path) -> Iterator[_Tensor]:

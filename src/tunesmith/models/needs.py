@@ -7,8 +7,8 @@ from typing import cast
 from tunesmith.families.config_file import text_values
 from tunesmith.families.layout import Shape, head_size, inner_size, token_bytes
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.models.facts import is_compiled
-from tunesmith.models.options_check import FLOAT32_BYTES, STATE_BYTES
+from tunesmith.models.facts import FLOAT32_BYTES, is_compiled
+from tunesmith.models.options_check import STATE_BYTES
 
 NARROW = ("bfloat16", "float16")
 PROCESS_BYTES = 700 << 20  # Python with torch and transformers: assumed; the sum was compared, see `needs`

@@ -14,12 +14,11 @@ from tunesmith.families.config_file import read_text_config
 from tunesmith.families.lora_layers import PARAM, check_targets, is_target, linear_paths
 from tunesmith.families.table import STAND_INS, family_gap
 from tunesmith.models.adapters import AdapterManifest
-from tunesmith.models.facts import QUANTISED_BYTES, compiled_width, count_text_parameters
+from tunesmith.models.facts import FLOAT32_BYTES, QUANTISED_BYTES, compiled_width, count_text_parameters
 from tunesmith.models.weights import is_cpu_build, refuse_packed, require_nf4
 from tunesmith.settings import Settings, TrainingOptions
 from tunesmith.system.memory import total_memory
 
-FLOAT32_BYTES = 4
 STATE_BYTES = 16  # of each weight that is trained: itself, its gradient and AdamW's two moments, all in fp32
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that --max-lora-rank takes
 CARDS = (Path("/proc/driver/nvidia/gpus"), Path("/dev/kfd"))  # NVIDIA's driver, AMD's

@@ -1,6 +1,4 @@
-"""Work that nobody waits for, and that ends early.
-
-It does where the machine is wanted for something else.
+"""Work that nobody waits for ends early where the machine is wanted elsewhere.
 
 Whoever begins such work runs it in `may_give_way`; the work asks `give_way` where it can stop. All other work asks in
 vain. It is asked on the thread that began: threads that help there are stopped by it.

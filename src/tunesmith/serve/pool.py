@@ -15,40 +15,23 @@ from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
-from typing import cast
 
 from tunesmith import __version__
 from tunesmith.errors import ServerFault
-from tunesmith.families.config_file import read_text_config
 from tunesmith.models.adapters import MANIFEST_FILE, NO_ADAPTER, AdapterManifest, read_manifest, unusable_adapter
 from tunesmith.models.directory import fingerprint
-from tunesmith.models.facts import QUANTISED_BYTES, block_bytes, compiled_width, count_text_parameters
 from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.serve.chat.schema import for_older_llguidance
 from tunesmith.serve.engine.grammar import Grammars
 from tunesmith.serve.engine.protocol import Engine
 from tunesmith.serve.giving_way import GaveWay, SpareLoad, give_way, may_give_way
+from tunesmith.serve.loaded_model import LoadedModel
+from tunesmith.serve.weight_bytes import weight_bytes
 from tunesmith.settings import Settings
 from tunesmith.system.activity import doing
 from tunesmith.system.memory import total_memory
 
 CLOSE_SECONDS = 5.0
-FLOAT32_BYTES = 4
-INT4_INPUTS = 256  # of a block of 4 bits
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """A model that can answer: a base in memory, its renderer, and an adapter."""
-
-    engine: Engine
-    renderer: Renderer
-    adapter: Path | None  # None also for fully tuned weights, which are the engine's own
-    fingerprint: str  # 10 hex digits of what decides the answers: base, number format, adapter, our version
-    grammars: Grammars
-    tuned: str = NO_ADAPTER  # SHA-256 of the tuned weights that answer, as their manifest has it
-    project: str = ""  # whose requests these are, for the prefix cache and the order of the queue
-    background: bool = False  # nobody waits for its answers: all others go first
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +128,7 @@ class Pool:
 
     def counted_bytes(self, base_dir: Path) -> int:
         """What a base is taken to need in memory; with others it may take `limit_bytes`."""
-        return _weight_bytes(base_dir, self._settings)
+        return weight_bytes(base_dir, self._settings)
 
     def resident(self) -> tuple[Path, ...]:
         """The bases in memory or being loaded, least recently used first."""
@@ -217,7 +200,7 @@ class Pool:
 
     def _loaded(self, base_dir: Path, base_name: str) -> _Base:
         remote = base_name in self._settings.serve_remote
-        nbytes = 0 if remote else _weight_bytes(base_dir, self._settings)
+        nbytes = 0 if remote else weight_bytes(base_dir, self._settings)
         self._evict(nbytes, keep=base_dir)
         load = _remote(base_name) if remote else self._load
         with doing(f"loading the base model {base_name}".rstrip()):
@@ -235,7 +218,7 @@ class Pool:
         if base_name in self._settings.serve_remote:
             return True
         used = sum(future.result().nbytes for future in self._bases.values() if future.exception() is None)
-        return used + _weight_bytes(base_dir, self._settings) <= self.limit_bytes
+        return used + weight_bytes(base_dir, self._settings) <= self.limit_bytes
 
     def _evict(self, wanted: int, keep: Path) -> None:
         """Unloads bases until `wanted` bytes fit, or no other is left."""
@@ -304,25 +287,3 @@ def _older(base_dir: Path, _fingerprint: str, *, remote: bool) -> tuple[Renderer
 
 def _grammars(renderer: Renderer, *, remote: bool) -> Grammars:
     return Grammars(renderer, for_older_llguidance) if remote else Grammars(renderer)
-
-
-def _weight_bytes(base_dir: Path, settings: Settings) -> int:
-    """What the base takes in memory, where compiled code computes it in the format that is asked for."""
-    parameters = count_text_parameters(base_dir)
-    if not settings.serve_compiled:
-        return FLOAT32_BYTES * parameters
-    if settings.serve_weights not in ("float32", "float16") and (in_blocks := block_bytes(base_dir, parameters)):
-        return in_blocks
-    if settings.serve_weights in QUANTISED_BYTES:
-        return _quantised_bytes(base_dir, parameters, settings.serve_weights)
-    narrow = settings.serve_weights == "auto" and compiled_width(base_dir) != "float32"
-    return (FLOAT32_BYTES // 2 if narrow else FLOAT32_BYTES) * parameters
-
-
-def _quantised_bytes(base_dir: Path, parameters: int, width: str) -> int:
-    """Layers as the width says, the output layer in 8 bits; of the embedding, which stays in its file, few rows."""
-    config = read_text_config(base_dir)
-    vocabulary, hidden = (cast(int, config.get(name) or 0) for name in ("vocab_size", "hidden_size"))
-    layers = max(parameters - vocabulary * hidden, 0)
-    whole = "int8" if hidden % INT4_INPUTS else width  # as `families.array_panels` chooses, which imports numba
-    return round(QUANTISED_BYTES[whole] * layers + QUANTISED_BYTES["int8"] * (parameters - layers))

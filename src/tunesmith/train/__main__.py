@@ -25,12 +25,11 @@ from tunesmith.train.core.disk_room import Patience
 from tunesmith.train.core.interrupt import Interrupt, RankLost, Stopped
 from tunesmith.train.protocol.environment import restart_with_environment
 from tunesmith.train.protocol.events import Event, EventWriter, Failed, Listener, Log, claim_stdout
+from tunesmith.train.protocol.exit_status import NO_ROOM, STOPPED
 from tunesmith.train.protocol.spec import TrainSpec
 from tunesmith.train.ranks.place import Place
 from tunesmith.train.ranks.watch import Ending
 
-STOPPED = 143
-NO_ROOM = 74
 WORDS_KEPT = 200  # characters of an allocator's report; the rest is advice to programmers
 
 

@@ -10,11 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from tunesmith.estimate.speed import Benchmark
-from tunesmith.models.facts import compiled_width, is_compiled, read_family, repacked_bytes, stored_width
+from tunesmith.models.facts import (
+    FLOAT32_BYTES,
+    compiled_width,
+    is_compiled,
+    read_family,
+    repacked_bytes,
+    stored_width,
+)
 from tunesmith.system.memory import free_memory
 from tunesmith.train.core.plan import SMALL_COMPILED_STEP, weight_copies
-
-FLOAT32_BYTES = 4
 
 
 def layouts(base_dir: Path, step_tokens: float, run_tokens: float) -> int:

@@ -7,7 +7,6 @@ What is not covered: validation, and the pass over the untrained model that DPO 
 """
 
 import json
-import platform
 import random
 import subprocess
 import tempfile
@@ -15,35 +14,31 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
 from tunesmith.errors import TrainerError
-from tunesmith.estimate.speed import Benchmark, Workload, benchmark_path, of_ranks, read_benchmark, write_benchmark
+from tunesmith.estimate.speed import Benchmark, benchmark_path, of_ranks, read_benchmark, write_benchmark
 from tunesmith.families.config_file import read_text_config
 from tunesmith.families.layout import token_bytes
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.facts import QUANTISED_BYTES
-from tunesmith.render.renderer import Renderer, chat_fault
+from tunesmith.render.renderer import chat_fault
 from tunesmith.settings import Quantization, TrainingOptions
-from tunesmith.system.cpu import cpu_count
 from tunesmith.system.python import module_command
-from tunesmith.train.core.examples import Sampler, read_examples
-from tunesmith.train.core.packing import added_tokens, split
 from tunesmith.train.core.plan import MOST_TOKENS
+from tunesmith.train.hardware import graphics_cards, hardware_name
 from tunesmith.train.layouts import layouts, of_job, repacked_layouts
 from tunesmith.train.protocol.environment import trainer_environment
 from tunesmith.train.protocol.events import Failed, Started, Step, from_json
-from tunesmith.train.protocol.spec import Method, TrainSpec
+from tunesmith.train.protocol.spec import TrainSpec
 
 ROW_WORDS = (40, 300, 80, 200, 120, 260, 60, 160, 100, 240)  # a word is one to two tokens
 WARM_UP_STEPS = 2
 LEAST_JOB_STEPS = 8  # of a job whose speed is kept
 ALIKE = 1.5  # steps whose sizes differ by less do not tell a step's cost from its tokens'
-SAMPLED_ROWS = 2_000  # rows; a second to render
 TIMEOUT_SECONDS = 600
 ELEMENT_BYTES = 4  # of weights and activations, where the trainer does not say: float32
 _WORDS = ("river", "stone", "light", "garden", "winter", "paper", "music", "table", "window", "bread", "silver")
@@ -141,7 +136,7 @@ def speed_of_ranks(
     if trainers.ranks == 1:
         return one
     kept = job_benchmark(folder, base_name, options, trainers.threads, trainers.ranks)
-    return kept or (one and of_ranks(one, trainers.ranks, cards=bool(_cards())))
+    return kept or (one and of_ranks(one, trainers.ranks, cards=bool(graphics_cards())))
 
 
 def speed_of_job(
@@ -154,33 +149,6 @@ def speed_of_job(
     if speed is None or not _keeps_layouts(options):
         return speed
     return of_job(speed, base_dir, step_tokens, run_tokens)
-
-
-def workload(
-    path: Path, renderer: Renderer, *, method: Method, max_tokens: int | None, batch_size: int, epoch_tokens: int
-) -> Workload:
-    """What the trainer will compute for each epoch of a checked file.
-
-    Order, packing and division are the trainer's own. The first `SAMPLED_ROWS` rows stand for the others;
-    `epoch_tokens` is what an epoch trains.
-    """
-    with path.open("rb") as file, tempfile.NamedTemporaryFile(suffix=path.name) as first:
-        first.writelines(islice(file, SAMPLED_ROWS))
-        first.flush()
-        examples = read_examples(Path(first.name), renderer, method, max_tokens)
-    sampler = Sampler(examples, batch_size, n_epochs=1, seed=0)
-    trained, computed, largest = 0, 0, 0
-    for batch in sampler.batches():
-        rows = batch.units
-        for part in split(rows, MOST_TOKENS):
-            before: tuple[int, ...] = ()
-            tokens = 0
-            for index in part:
-                tokens += added_tokens(before, rows[index])
-                before = rows[index][0].ids
-            computed, largest = computed + tokens, max(largest, tokens)
-        trained += batch.tokens
-    return Workload(round(epoch_tokens * computed / trained), largest)
 
 
 def measure_speed(
@@ -223,7 +191,7 @@ def _what_matters(options: TrainingOptions) -> TrainingOptions:
 
 def _keeps_layouts(options: TrainingOptions) -> bool:
     """Whether frozen weights are repacked as they are: those beside a LoRA, on a CPU. Blocks have one layout."""
-    return options.adapter == "lora" and not _cards() and _blocks(options) is None
+    return options.adapter == "lora" and not graphics_cards() and _blocks(options) is None
 
 
 def _conditions(options: TrainingOptions, threads: int, ranks: int = 1) -> str:
@@ -236,25 +204,6 @@ def _conditions(options: TrainingOptions, threads: int, ranks: int = 1) -> str:
 def _blocks(options: TrainingOptions) -> Quantization | None:
     """Blocks of 8 or 4 bits, which take other memory and time."""
     return options.quantization if options.quantization in QUANTISED_BYTES else None
-
-
-def hardware_name(threads: int = 0) -> str:
-    """The processor, its usable cores and the graphics cards, in the system's words."""
-    cores = threads or cpu_count()
-    processor = _value(Path("/proc/cpuinfo"), "model name") or platform.machine()
-    return ", ".join([f"{processor} {cores} threads", *_cards()])
-
-
-def _cards() -> list[str]:
-    return [_value(path, "Model") for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
-
-
-def _value(path: Path, name: str) -> str:
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
 
 
 def _rows(*, chat: bool) -> list[JsonObject]:

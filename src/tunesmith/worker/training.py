@@ -29,6 +29,7 @@ from tunesmith.system.processes import tells_shortage
 from tunesmith.train.measure import Seen, record_job
 from tunesmith.train.protocol.environment import trainer_environment
 from tunesmith.train.protocol.events import SETUP, Done, Interrupted, events_of
+from tunesmith.train.protocol.exit_status import NO_ROOM, STOPPED
 from tunesmith.train.protocol.spec import Method, TrainSpec
 from tunesmith.worker.cards import keep_models
 from tunesmith.worker.duration import TrainingTime
@@ -44,8 +45,6 @@ log = structlog.get_logger(__name__)
 
 RELAY_SECONDS = 0.1  # between two reads of the trainer's output
 UNEXPECTED = "trainer_error"  # the code of an exception that the trainer did not expect
-STOPPED_STATUS = 143  # of a trainer that was asked to end and saved its progress
-NO_ROOM_STATUS = 74  # of a trainer that waited in vain for room on the disk, and has none for an event that says so
 MOST_CHECKPOINTS = 100  # more than a job keeps
 LEAST_ROOM = 2 * 1024**2  # bytes; with less, neither spec nor events nor log of a trainer may be whole
 
@@ -197,9 +196,9 @@ class TrainingRun:
             raise TrainerError(relay.failed.message, code=relay.failed.code, param=relay.failed.param)
         if relay.interrupted is not None:
             raise told_interruption(relay.interrupted, relay.last_step)
-        if status < 0 or status == STOPPED_STATUS:
+        if status < 0 or status == STOPPED:
             raise interruption(status, relay.last_step, ran_out=out_of_memory_kills() > kills_before)
-        if status == NO_ROOM_STATUS:
+        if status == NO_ROOM:
             text = "The server's disk was full for 10 minutes, even for a line of the trainer's report."
             raise TrainerError(f"{text} Free some space there, then create the job again.", code="disk_full")
         tail = log_tail(self.files.log(self.job.attempt))
@@ -341,7 +340,7 @@ def interruption(status: int, last_step: int, *, ran_out: bool) -> TrainerInterr
     elif -status in CRASHES:
         text, cause = f"The trainer crashed (signal {-status}) {after}", "crash"
     else:
-        how = "asked to end" if status == STOPPED_STATUS else f"killed by signal {-status}"
+        how = "asked to end" if status == STOPPED else f"killed by signal {-status}"
         text = f"The trainer was {how} from outside {after}"
     error = TrainerInterrupted(text)
     error.cause = cause

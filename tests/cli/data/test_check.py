@@ -9,7 +9,7 @@ import pytest
 from tests.cli.conftest import Tunesmith
 
 from tunesmith.estimate.speed import Benchmark, benchmark_path, write_benchmark
-from tunesmith.train.measure import hardware_name
+from tunesmith.train.hardware import hardware_name
 
 ROW = '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}\n'
 

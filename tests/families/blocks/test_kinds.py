@@ -38,6 +38,6 @@ def test_the_sizes_of_blocks_are_the_gguf_packages(kind: str) -> None:
 def test_more_scales_change_no_value(kind: str) -> None:
     blocks = take_apart(kind, random_rows(kind))
     assert isinstance(blocks, KBlocks)
-    finer = blocks.in_parts_of_16()
+    finer = blocks.in_subblocks_of_16()
     assert finer.scale.shape == (6, 2, 16)
     np.testing.assert_array_equal(finer.values(), blocks.values())

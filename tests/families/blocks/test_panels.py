@@ -7,7 +7,7 @@ from tests.families.blocks.test_kinds import KINDS_IN_ORDER, random_rows
 from tests.kernels.blocks import BLOCK_KINDS, PANELS, TYPES
 from tests.kernels.cases.block_cases import widened
 
-from tunesmith.families.blocks.kinds import KBlocks, Parts, take_apart
+from tunesmith.families.blocks.kinds import KBlocks, SmallBlocks, take_apart
 from tunesmith.families.blocks.panels import format_of, packing, panels_shape
 from tunesmith.kernels.vectors import LANES, Number
 
@@ -16,7 +16,7 @@ class Rows:
     def __init__(self, kind: str, rows: np.ndarray) -> None:
         self.kind, self.rows = kind, rows
 
-    def take(self, outputs: np.ndarray) -> Parts | KBlocks:
+    def take(self, outputs: np.ndarray) -> SmallBlocks | KBlocks:
         return take_apart(self.kind, self.rows[outputs])
 
 

@@ -1,7 +1,7 @@
 """Cases of frozen matrices in 16 bits: widened numbers, and a training step's linears and output layer over them."""
 
 import numpy
-from tests.kernels.cases.training_cases import Lora
+from tests.kernels.cases.linear_cases import Lora
 from tests.kernels.reference import (
     KINDS,
     Floats,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy
-from tests.kernels.cases.training_cases import (
+from tests.kernels.cases.attention_cases import (
     HEAD_SIZE,
     HEADS,
     KV_HEADS,

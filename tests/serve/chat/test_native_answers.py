@@ -16,7 +16,7 @@ from tunesmith.serve.chat.request import chat_request
 from tunesmith.serve.chat.text import ChoiceText
 from tunesmith.serve.engine.grammar import Grammars
 from tunesmith.serve.engine.protocol import Delta, GenerateRequest, Generation
-from tunesmith.serve.pool import LoadedModel
+from tunesmith.serve.loaded_model import LoadedModel
 from tunesmith.wire.body import read
 from tunesmith.wire.chat.bodies import Chat
 

@@ -8,7 +8,7 @@ from tests.serve.engine.test_protocol import Counted
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.serve.chat.answer import Piece, Reply, start_chat
 from tunesmith.serve.chat.request import chat_request
-from tunesmith.serve.pool import LoadedModel
+from tunesmith.serve.loaded_model import LoadedModel
 from tunesmith.wire.body import read
 from tunesmith.wire.chat.bodies import Chat
 

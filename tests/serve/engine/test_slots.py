@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith.serve.engine.slots import CacheKey, Slots, shared_length
+from tunesmith.serve.engine.slots import CacheKey, Slots
 
 KEY: CacheKey = ("project", None)
 
@@ -94,14 +94,3 @@ def test_a_cache_that_cannot_be_cut_is_never_used_again(tensors: Tensors) -> Non
     number = ended(slots, [*range(40)])
     assert tensors.cleared == [number]
     assert slots.take(KEY, [*range(50)])[1] == 0
-
-
-@pytest.mark.parametrize(("one", "other", "limit", "shared"), [
-    ([], [], 5, 0),
-    ([1, 2, 3], [1, 2, 3], 9, 3),
-    ([1, 2, 3], [1, 2, 3], 2, 2),
-    ([1, 2, 3, 4], [1, 2, 9, 4], 9, 2),
-    ([9], [1], 9, 0),
-])  # fmt: skip
-def test_shared_length(one: list[int], other: list[int], limit: int, shared: int) -> None:
-    assert shared_length(one, other, limit) == shared

@@ -53,7 +53,7 @@ def logits(runner: CompiledRunner, ids: tuple[int, ...] = IDS, start: int = 0) -
 
 
 def kinds(runner: CompiledRunner) -> set[Number]:
-    return {line.kind for line in runner._lines}
+    return {matrix.kind for matrix in runner._matrices}
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_fused_tied_and_biased_layers_are_in_blocks_too(architecture: str, tied:
     assert isinstance(exact, CompiledRunner)
     assert (form, kinds(runner)) == ("blocks", {Number.INT8})
     np.testing.assert_array_equal(logits(runner), logits(exact))
-    panels = sum(line.weight.nbytes for line in runner._lines)
+    panels = sum(matrix.weight.nbytes for matrix in runner._matrices)
     assert block_bytes(base, count_text_parameters(base)) == pytest.approx(panels, rel=0.05)
 
 

@@ -15,7 +15,8 @@ from tunesmith.evals.verdict.journal import Journal
 from tunesmith.evals.verdict.spec import SideSpec, VerdictSpec
 from tunesmith.models.adapters import read_manifest
 from tunesmith.rows.messages import Message
-from tunesmith.serve.pool import LoadedModel, Pool
+from tunesmith.serve.loaded_model import LoadedModel
+from tunesmith.serve.pool import Pool
 from tunesmith.serve.verdict import __main__ as process
 from tunesmith.serve.verdict import pace
 from tunesmith.serve.verdict.asking import Side, answers, longest_answer

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.train.conftest import row
 
-from tunesmith.train.core.packing import Packed, TokenRow, added_tokens, common_prefix, pack, split
+from tunesmith.train.core.packing import Packed, TokenRow, added_tokens, pack, split
 
 token_rows = st.lists(
     st.lists(st.integers(0, 2), min_size=2, max_size=12).map(lambda ids: TokenRow(tuple(ids), (1.0,) * len(ids))),
@@ -78,13 +78,6 @@ def test_split_keeps_to_the_budget_and_loses_no_example(rows: list[TokenRow], bu
 def test_added_tokens_counts_what_a_tree_of_sorted_rows_holds(rows: list[TokenRow]) -> None:
     ordered = sorted(rows, key=lambda one: one.ids)
     assert added_tokens((), ordered) == pack(rows, min_shared=1).length
-
-
-@given(st.lists(st.integers(0, 1), max_size=9).map(tuple), st.lists(st.integers(0, 1), max_size=9).map(tuple))
-def test_common_prefix_is_the_longest(one: tuple[int, ...], other: tuple[int, ...]) -> None:
-    size = common_prefix(one, other)
-    assert one[:size] == other[:size]
-    assert size == min(len(one), len(other)) or one[size] != other[size]
 
 
 def test_split_ends_early_where_nothing_is_shared_and_not_within_a_long_prefix() -> None:

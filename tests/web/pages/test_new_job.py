@@ -20,7 +20,7 @@ from tunesmith.estimate.verdict_time import record_pace
 from tunesmith.models.directory import context_length
 from tunesmith.render.renderer import Renderer
 from tunesmith.settings import Settings
-from tunesmith.train.measure import hardware_name
+from tunesmith.train.hardware import hardware_name
 from tunesmith.web.views.job_form import OPTIONS, field_of, request_of
 
 

@@ -10,10 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 from starlette.testclient import TestClient
-from tests.export.conftest import quietly, with_adapter
+from tests.export.conftest import quietly
 from tests.servers import wait_until
 from tests.web.pages.test_exports import CHILD_SECONDS, ended
-from tests.web.work import finish, running_job
+from tests.web.pages.test_exports import model as model
+from tests.web.pages.test_exports import tiny as tiny
 
 from tunesmith.api.exports import bucket_shelf
 from tunesmith.api.exports.bucket_shelf import SILENT_SECONDS, BucketShelf
@@ -22,8 +23,6 @@ from tunesmith.api.exports.state import State
 from tunesmith.errors import ServiceUnavailable
 from tunesmith.export.formats import export
 from tunesmith.export.tuned_model import open_tuned
-from tunesmith.models.adapters import read_manifest, write_manifest
-from tunesmith.models.directory import fingerprint
 from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
 from tunesmith.store import Store
@@ -50,27 +49,10 @@ class Place:
         return self.browser.get("/ui/model-exports", params={"name": model}).text
 
 
-@pytest.fixture(scope="module")
-def tiny(base_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tests.train.conftest import write_tiny_base  # which brings torch
-
-    return write_tiny_base(base_dir, tmp_path_factory.mktemp("tiny"))
-
-
 @pytest.fixture
 def settings(tmp_path: Path, tiny: Path, storage: str) -> Settings:
     bases = {"tiny": str(tiny)}
     return Settings(data_dir=tmp_path / "one", storage=storage, bases=bases, base_model="tiny", disk_reserve_bytes=1000)
-
-
-@pytest.fixture
-def model(store: Store, settings: Settings, tiny: Path) -> str:
-    lease = running_job(store, model="tiny", base_model="tiny", suffix="shops")
-    folder = settings.paths.jobs / lease.job_id / "output" / "adapter"
-    folder.parent.mkdir(parents=True)
-    with_adapter(tiny, folder)
-    write_manifest(folder, replace(read_manifest(folder), base_fingerprint=fingerprint(tiny)))
-    return finish(store, lease, folder).planned_model
 
 
 @pytest.fixture

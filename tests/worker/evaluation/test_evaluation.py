@@ -10,20 +10,17 @@ from openai.types.evals import RunRetrieveResponse
 from openai.types.evals.runs import OutputItemRetrieveResponse
 from tests.openai_types import accept_null_errors
 from tests.processes import children
-from tests.worker.conftest import Workers, messages, rows
+from tests.worker.conftest import ONCE, Begin, Submit, WaitFor, Workers, finished, messages, rows
 
 from tunesmith.api.evals.plans import read_asking
 from tunesmith.api.views.evals import eval_json, item_json, run_json
 from tunesmith.evals.runs.criteria import read_criteria
 from tunesmith.settings import Settings
-from tunesmith.store import JobFiles, JobRow, JobStatus, Store
+from tunesmith.store import JobFiles, JobStatus, Store
 from tunesmith.store.evals.rows import Invocations
 from tunesmith.store.objects.pagination import Cursor
 from tunesmith.worker.evaluation import split_of
 
-Submit = Callable[..., JobRow]
-WaitFor = Callable[..., JobRow]
-ONCE = pytest.mark.parametrize("store_settings", ["sqlite"], indirect=True)
 DIFFERENT = b"".join(
     json.dumps({"messages": [{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": "!"}]}).encode()
     + b"\n"
@@ -36,16 +33,8 @@ def evaluator(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return lambda **values: monkeypatch.setenv("SCRIPTED_EVALUATOR", json.dumps(values))
 
 
-def finished(row: JobRow) -> bool:
-    return row.status.finished
-
-
-def test_a_validation_file_brings_a_verdict(
-    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, store_settings: Settings
-) -> None:
-    job = submit(validation=DIFFERENT)
-    workers.start()
-    done = wait_for(job, finished)
+def test_a_validation_file_brings_a_verdict(store: Store, begin: Begin, store_settings: Settings) -> None:
+    done = begin(validation=DIFFERENT)
     assert done.status is JobStatus.SUCCEEDED
     metrics, evaluation = done.result_files
     assert store.blobs.path(metrics).read_text().startswith("step,")
@@ -62,28 +51,24 @@ def test_a_validation_file_brings_a_verdict(
         "file": evaluation,
         "eval_id": store.evals.page(Cursor(10)).data[0].id,
     }
-    told = messages(store, job)
+    told = messages(store, done)
     verdict = "Verdict: same text 0 % -> 100 % on 4 rows: better; 4 of 9 rows"
     verdict += "; 2 of the rows are also in the training file, exactly or nearly"
     places = [told.index(one) for one in ("Evaluating on 4 rows", verdict, "general questions 41 % -> 12 % on 60 rows")]
     assert places == sorted(places)
     assert told[-1] == "The job has successfully completed"
-    spec = json.loads(JobFiles(store_settings.paths.jobs, job.id).evaluation_spec(done.attempt).read_text())
+    spec = json.loads(JobFiles(store_settings.paths.jobs, done.id).evaluation_spec(done.attempt).read_text())
     assert (spec["before"]["digest"], spec["before"]["adapter_dir"]) == ("none", None)
     assert (spec["after"]["name"], spec["after"]["digest"]) == (done.fine_tuned_model, "ab" * 32)
-    assert spec["rows_file"] == str(store.blobs.path(str(job.validation_file)))
+    assert spec["rows_file"] == str(store.blobs.path(str(done.validation_file)))
 
 
-def test_the_verdict_is_an_eval_with_a_run_for_each_side(
-    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor
-) -> None:
-    job = submit(validation=DIFFERENT)
-    workers.start()
-    done = wait_for(job, finished)
+def test_the_verdict_is_an_eval_with_a_run_for_each_side(store: Store, begin: Begin) -> None:
+    done = begin(validation=DIFFERENT)
     [shown] = store.evals.page(Cursor(10)).data
-    assert (shown.name, shown.project) == (f"Verdict of {job.id}", job.project)
+    assert (shown.name, shown.project) == (f"Verdict of {done.id}", done.project)
     assert shown.metadata == {
-        "fine_tuning_job": job.id,
+        "fine_tuning_job": done.id,
         "verdict": "better",
         "notes": "4 of 9 rows",
         "decides": "same text",
@@ -119,19 +104,15 @@ def test_the_verdict_is_an_eval_with_a_run_for_each_side(
 
 
 @pytest.mark.parametrize("which", ["file", "model"])
-def test_the_eval_of_a_verdict_goes_with_what_it_is_about(
-    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, which: str
-) -> None:
-    job = submit(validation=DIFFERENT)
-    workers.start()
-    done = wait_for(job, finished)
+def test_the_eval_of_a_verdict_goes_with_what_it_is_about(store: Store, begin: Begin, which: str) -> None:
+    done = begin(validation=DIFFERENT)
     [shown] = store.evals.page(Cursor(10)).data
     run = store.runs.page(shown.id, Cursor(1)).data[0]
     elsewhere = store.of("other")
-    assert not elsewhere.models.delete(job.planned_model)
+    assert not elsewhere.models.delete(done.planned_model)
     assert not elsewhere.files.delete(done.result_files[1])
     assert store.evals.page(Cursor(10)).data
-    gone = store.models.delete(job.planned_model) if which == "model" else store.files.delete(done.result_files[1])
+    gone = store.models.delete(done.planned_model) if which == "model" else store.files.delete(done.result_files[1])
     assert gone
     assert store.evals.page(Cursor(10)).data == ()
     assert store.runs.items(run, Cursor(10)).data == ()
@@ -142,24 +123,18 @@ def test_the_eval_of_a_verdict_goes_with_what_it_is_about(
     ("options", "validation"), [({}, None), ({"evaluate": False}, DIFFERENT)], ids=["no rows", "refused"]
 )
 def test_without_rows_or_where_it_is_refused_nothing_is_evaluated(
-    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, options: dict[str, bool], validation: bytes
+    store: Store, begin: Begin, options: dict[str, bool], validation: bytes
 ) -> None:
-    job = submit(validation=validation, options=options)
-    workers.start()
-    done = wait_for(job, finished)
+    done = begin(validation=validation, options=options)
     assert (done.status, len(done.result_files)) == (JobStatus.SUCCEEDED, 1)
     assert "evaluation" not in done.options
-    assert not [one for one in messages(store, job) if "valuat" in one]
+    assert not [one for one in messages(store, done) if "valuat" in one]
 
 
 @ONCE
-def test_forgetting_and_harm_are_warnings(
-    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, evaluator: Callable[..., None]
-) -> None:
+def test_forgetting_and_harm_are_warnings(store: Store, begin: Begin, evaluator: Callable[..., None]) -> None:
     evaluator(verdict="worse", forgetting=True)
-    job = submit(validation=DIFFERENT)
-    workers.start()
-    wait_for(job, finished)
+    job = begin(validation=DIFFERENT)
     warned = [event.message for event in store.jobs.events(job.id, limit=1000).data if event.level == "warn"]
     assert [one.partition(" ")[0] for one in reversed(warned)] == ["Verdict:", "general"]
 
@@ -175,20 +150,12 @@ def test_forgetting_and_harm_are_warnings(
     ids=["it says why", "killed", "well"],
 )
 def test_an_evaluation_that_fails_leaves_the_job_succeeded(
-    store: Store,
-    workers: Workers,
-    submit: Submit,
-    wait_for: WaitFor,
-    evaluator: Callable[..., None],
-    does: dict[str, object],
-    reason: str | None,
+    store: Store, begin: Begin, evaluator: Callable[..., None], does: dict[str, object], reason: str | None
 ) -> None:
     evaluator(**does)
-    job = submit(validation=DIFFERENT)
-    workers.start()
-    done = wait_for(job, finished)
+    done = begin(validation=DIFFERENT)
     assert (done.status, len(done.result_files)) == (JobStatus.SUCCEEDED, 1 if reason else 2)
-    said = [one for one in messages(store, job) if "was not evaluated" in one]
+    said = [one for one in messages(store, done) if "was not evaluated" in one]
     assert said == ([f"The tuned model was not evaluated: {reason}"] if reason else [])
 
 
@@ -262,11 +229,9 @@ def test_a_share_is_held_out_of_the_training_file_and_not_trained(
 
 @ONCE
 def test_what_the_evaluation_wrote_of_the_users_rows_ends_with_the_job(
-    store: Store, store_settings: Settings, workers: Workers, submit: Submit, wait_for: WaitFor
+    store: Store, store_settings: Settings, begin: Begin
 ) -> None:
-    job = submit(DIFFERENT, options={"evaluate": True})
-    workers.start()
-    wait_for(job, finished)
+    job = begin(DIFFERENT, options={"evaluate": True})
     files = JobFiles(store_settings.paths.jobs, job.id)
     deadline = time.monotonic() + 10
     while left := [path for path in files.passing if path.exists()]:
@@ -275,12 +240,8 @@ def test_what_the_evaluation_wrote_of_the_users_rows_ends_with_the_job(
 
 
 @ONCE
-def test_a_file_with_too_few_rows_to_hold_some_out_fails_the_job(
-    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor
-) -> None:
-    job = submit(rows(12), options={"evaluate": 0.5})
-    workers.start()
-    failed = wait_for(job, finished)
+def test_a_file_with_too_few_rows_to_hold_some_out_fails_the_job(store: Store, begin: Begin) -> None:
+    failed = begin(rows(12), options={"evaluate": 0.5})
     assert failed.error is not None
     assert failed.error["param"] == "tunesmith.evaluate"
     assert "on 6 of its 12 rows, which leaves 6 to train on" in str(failed.error["message"])

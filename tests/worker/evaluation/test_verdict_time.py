@@ -2,21 +2,18 @@
 
 import json
 import time
-from collections.abc import Callable
 
 import pytest
 from tests.web.work import running_job
-from tests.worker.conftest import Workers
-from tests.worker.evaluation.test_evaluation import DIFFERENT, finished
+from tests.worker.conftest import Submit, WaitFor, Workers, finished
+from tests.worker.evaluation.test_evaluation import DIFFERENT
 
 from tunesmith.estimate.verdict_time import VerdictPlan, read_pace, record_pace
 from tunesmith.settings import Settings
-from tunesmith.store import JobRow, JobStatus, Store
+from tunesmith.store import JobStatus, Store
 from tunesmith.train.protocol.events import Started, Step
 from tunesmith.worker.relay import Relay
 
-Submit = Callable[..., JobRow]
-WaitFor = Callable[..., JobRow]
 BASE = "smollm2-135m-instruct"
 
 

@@ -1,16 +1,13 @@
 """What a job fails with: its files, its method, a trainer that fails, crashes, or that others kill."""
 
 import signal
-from collections.abc import Callable
 
 import pytest
-from tests.worker.conftest import GOOD, ONCE, Submit, WaitFor, Workers, finished, messages, steps
+from tests.worker.conftest import GOOD, ONCE, Begin, Script, Submit, WaitFor, Workers, finished, messages, steps
 
 from tunesmith.store import JobStatus, Store
 from tunesmith.worker import loop
 from tunesmith.worker.training import interruption
-
-Script = Callable[..., None]
 
 FAILURES = [
     (
@@ -29,24 +26,14 @@ FAILURES = [
 @ONCE
 @pytest.mark.parametrize(("param", "training", "validation", "code", "text"), FAILURES, ids=range(4))
 def test_a_bad_file_fails_the_job(
-    store: Store,
-    workers: Workers,
-    submit: Submit,
-    wait_for: WaitFor,
-    param: str,
-    training: bytes | None,
-    validation: bytes | None,
-    code: str,
-    text: str,
+    store: Store, begin: Begin, param: str, training: bytes | None, validation: bytes | None, code: str, text: str
 ) -> None:
-    job = submit(training, validation)
-    workers.start()
-    failed = wait_for(job, finished)
+    failed = begin(training, validation)
     assert failed.status is JobStatus.FAILED
     assert failed.error is not None
     assert (failed.error["code"], failed.error["param"]) == (code, param)
     assert text in str(failed.error["message"])
-    assert messages(store, job)[-1] == failed.error["message"]
+    assert messages(store, failed)[-1] == failed.error["message"]
     assert failed.hyperparameters["n_epochs"] == "auto"
 
 
@@ -68,34 +55,26 @@ def test_a_deleted_file_fails_the_job(
 
 
 @ONCE
-def test_chat_rows_do_not_fit_dpo(store: Store, workers: Workers, submit: Submit, wait_for: WaitFor) -> None:
-    job = submit(method="dpo")
-    workers.start()
-    failed = wait_for(job, finished)
+def test_chat_rows_do_not_fit_dpo(store: Store, begin: Begin) -> None:
+    failed = begin(method="dpo")
     assert failed.error is not None
     assert failed.error["code"] == "invalid_training_file"
     assert "dpo" in str(failed.error["message"])
 
 
 @ONCE
-def test_a_trainer_that_fails_fails_the_job_with_its_words(
-    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, script: Script
-) -> None:
+def test_a_trainer_that_fails_fails_the_job_with_its_words(store: Store, begin: Begin, script: Script) -> None:
     script(fail_at=2)
-    job = submit()
-    workers.start()
-    failed = wait_for(job, finished)
+    failed = begin()
     assert failed.error == {"code": "non_finite_loss", "param": None, "message": "The loss of step 2 is nan."}
 
 
 @ONCE
 def test_a_file_deleted_under_its_trainer_is_what_the_job_fails_with(
-    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, script: Script
+    store: Store, begin: Begin, wait_for: WaitFor, script: Script
 ) -> None:
     script(fail_at=2, fail_code="trainer_error", seconds=0.5)
-    job = submit()
-    workers.start()
-    wait_for(job, lambda row: row.status is JobStatus.RUNNING)
+    job = begin(until=lambda row: row.status is JobStatus.RUNNING)
     assert store.files.delete(job.training_file)
     failed = wait_for(job, finished)
     assert failed.error is not None
@@ -103,13 +82,9 @@ def test_a_file_deleted_under_its_trainer_is_what_the_job_fails_with(
 
 
 @ONCE
-def test_a_trainer_that_ends_without_a_word_is_quoted_from_its_log(
-    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, script: Script
-) -> None:
+def test_a_trainer_that_ends_without_a_word_is_quoted_from_its_log(store: Store, begin: Begin, script: Script) -> None:
     script(exit_at=2)
-    job = submit()
-    workers.start()
-    failed = wait_for(job, finished)
+    failed = begin()
     assert failed.error is not None
     assert failed.error["code"] == "trainer_error"
     assert "ended with status 1. Its last words: ValueError: the tail of a traceback" in str(failed.error["message"])
@@ -117,28 +92,24 @@ def test_a_trainer_that_ends_without_a_word_is_quoted_from_its_log(
 
 @ONCE
 def test_a_trainer_that_crashes_at_one_place_three_times_fails_the_job(
-    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, script: Script
+    store: Store, begin: Begin, script: Script
 ) -> None:
     script(kill_always=2, signal=int(signal.SIGSEGV))
-    job = submit()
-    workers.start()
-    failed = wait_for(job, finished)
+    failed = begin()
     assert failed.error is not None
     assert failed.error["code"] == "trainer_killed"
     assert "crashed (signal 11) after step 1. This happened 3 times without a step" in str(failed.error["message"])
-    assert steps(store, job) == [1]
+    assert steps(store, failed) == [1]
 
 
 @ONCE
 def test_a_trainer_that_others_kill_is_started_many_times_and_memory_is_not_blamed(
-    workers: Workers, submit: Submit, wait_for: WaitFor, script: Script, monkeypatch: pytest.MonkeyPatch
+    begin: Begin, script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert loop.KILLS_WITHOUT_PROGRESS == 20  # each of which takes half a second
     monkeypatch.setattr(loop, "KILLS_WITHOUT_PROGRESS", 5)
     script(kill_always=2)
-    job = submit()
-    workers.start()
-    failed = wait_for(job, finished)
+    failed = begin()
     assert failed.error is not None
     assert failed.error["message"] == (
         "The trainer was killed by signal 9 from outside after step 1. This happened 5 times without a step of "
@@ -162,23 +133,17 @@ def test_what_a_trainer_died_of_is_told_apart(status: int, ran_out: bool, cause:
 
 
 @ONCE
-def test_a_job_that_continues_from_a_vanished_checkpoint_fails(
-    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor
-) -> None:
-    job = submit(model="ft:smollm2-135m-instruct:acme:bot:AAAAAAAA:ckpt-step-3")
-    workers.start()
-    failed = wait_for(job, finished)
+def test_a_job_that_continues_from_a_vanished_checkpoint_fails(store: Store, begin: Begin) -> None:
+    failed = begin(model="ft:smollm2-135m-instruct:acme:bot:AAAAAAAA:ckpt-step-3")
     assert failed.error is not None
     assert (failed.error["code"], failed.error["param"]) == ("deleted_model", "model")
 
 
 @ONCE
 def test_a_bad_file_is_found_while_another_job_trains(
-    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, script: Script
+    store: Store, begin: Begin, submit: Submit, wait_for: WaitFor, script: Script
 ) -> None:
     script(steps=1000, seconds=0.05)
-    training = submit()
-    workers.start()
-    wait_for(training, lambda row: row.last_step >= 1)
+    training = begin(until=lambda row: row.last_step >= 1)
     assert wait_for(submit(GOOD * 3), finished, 5).status is JobStatus.FAILED
     store.jobs.cancel(training.id)

@@ -1,18 +1,16 @@
 """Jobs on a full disk wait for room and say so."""
 
 import re
-from collections.abc import Callable
 
 import pytest
 from tests.small_disk import SmallDisk
 from tests.small_disk import small_disk as small_disk
-from tests.worker.conftest import Workers, messages
+from tests.worker.conftest import ONCE, Submit, WaitFor, Workers, finished, messages
 
 from tunesmith.settings import Settings
-from tunesmith.store import JobRow, JobStatus, Store
+from tunesmith.store import JobStatus, Store
 from tunesmith.worker import loop
 
-ONCE = pytest.mark.parametrize("store_settings", ["sqlite"], indirect=True)
 FULL = (
     r"The server's disk is full: [\d,]+ bytes are free, and a job needs at least 2,097,152 to start\."
     " It waits in the queue until there is room"
@@ -34,8 +32,8 @@ def test_queued_jobs_stay_queued_while_there_is_no_room(
     store: Store,
     disk: SmallDisk,
     workers: Workers,
-    submit: Callable[..., JobRow],
-    wait_for: Callable[..., JobRow],
+    submit: Submit,
+    wait_for: WaitFor,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(loop, "SHORTAGE_SECONDS", 0.5)  # not for a job that has not started
@@ -51,4 +49,4 @@ def test_queued_jobs_stay_queued_while_there_is_no_room(
     assert len(said) == 1
     assert re.fullmatch(FULL, said[0])
     disk.clear()
-    assert [wait_for(job, lambda row: row.status.finished).status for job in jobs] == [JobStatus.SUCCEEDED] * 5
+    assert [wait_for(job, finished).status for job in jobs] == [JobStatus.SUCCEEDED] * 5

@@ -3,9 +3,9 @@
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
+from tests.worker.conftest import Submit
 
 from tunesmith.settings import Settings
 from tunesmith.store import JobRow, JobStatus, Store, open_store
@@ -17,7 +17,7 @@ CLAIMERS = 4
 
 @pytest.mark.parametrize("store_settings", ["sqlite"], indirect=True)
 def test_a_writer_that_holds_the_database_for_longer_than_the_lease_costs_no_job(
-    store: Store, store_settings: Settings, submit: Callable[..., JobRow]
+    store: Store, store_settings: Settings, submit: Submit
 ) -> None:
     job = submit()
     others = [open_store(store_settings) for _ in range(CLAIMERS)]  # as other processes: each waits for SQLite's lock
@@ -53,7 +53,7 @@ def test_a_writer_that_holds_the_database_for_longer_than_the_lease_costs_no_job
 
 
 @pytest.mark.parametrize("store_settings", ["sqlite"], indirect=True)
-def test_the_job_of_a_dead_worker_is_taken_after_its_lease(store: Store, submit: Callable[..., JobRow]) -> None:
+def test_the_job_of_a_dead_worker_is_taken_after_its_lease(store: Store, submit: Submit) -> None:
     submit()
     assert store.queue.claim("dead", [JobStatus.VALIDATING], 0.2) is not None
     time.sleep(0.3)

@@ -1,18 +1,15 @@
 """Jobs that are killed, cancelled, paused, handed over, or lose their database, and go on."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import psycopg
 import pytest
 from tests.processes import children
-from tests.worker.conftest import NOTICE, ONCE, Submit, WaitFor, Workers, finished, messages, steps
+from tests.worker.conftest import NOTICE, ONCE, Begin, Script, Submit, WaitFor, Workers, finished, messages, steps
 
 from tunesmith.store import JobStatus, Store
-
-Script = Callable[..., None]
 
 
 def trainers() -> list[psutil.Process]:
@@ -21,15 +18,13 @@ def trainers() -> list[psutil.Process]:
 
 @pytest.mark.parametrize("skip_replay", [False, True])
 def test_a_killed_trainer_is_started_again_and_goes_on(
-    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, script: Script, skip_replay: bool
+    store: Store, begin: Begin, script: Script, skip_replay: bool
 ) -> None:
     script(kill_at=4, skip_replay=skip_replay)
-    job = submit()
-    workers.start()
-    done = wait_for(job, finished)
+    done = begin()
     assert done.status is JobStatus.SUCCEEDED
-    assert steps(store, job) == [1, 2, 3, 4, 5, 6]
-    said = messages(store, job)
+    assert steps(store, done) == [1, 2, 3, 4, 5, 6]
+    said = messages(store, done)
     assert said.count(NOTICE) == 1
     assert said.count("Fine-tuning job started") == 1
     assert any("killed by signal 9 from outside after step 3" in text for text in said)
@@ -37,12 +32,10 @@ def test_a_killed_trainer_is_started_again_and_goes_on(
 
 
 def test_a_cancelled_job_loses_its_trainer_within_seconds(
-    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, script: Script
+    store: Store, begin: Begin, submit: Submit, wait_for: WaitFor, script: Script
 ) -> None:
     script(steps=1000, seconds=0.05)
-    job = submit()
-    workers.start()
-    wait_for(job, lambda row: row.last_step >= 4)
+    job = begin(until=lambda row: row.last_step >= 4)
     assert len(trainers()) == 1
     store.jobs.cancel(job.id)
     began = time.monotonic()
@@ -58,13 +51,9 @@ def test_a_cancelled_job_loses_its_trainer_within_seconds(
     assert store.models.resolve(kept.fine_tuned_model_checkpoint) is not None
 
 
-def test_a_paused_job_goes_on_where_it_stopped(
-    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, script: Script
-) -> None:
+def test_a_paused_job_goes_on_where_it_stopped(store: Store, begin: Begin, wait_for: WaitFor, script: Script) -> None:
     script(steps=30, seconds=0.05)
-    job = submit()
-    workers.start()
-    wait_for(job, lambda row: row.last_step >= 3)
+    job = begin(until=lambda row: row.last_step >= 3)
     store.jobs.pause(job.id)
     while trainers():
         time.sleep(0.02)
@@ -82,12 +71,10 @@ def test_a_paused_job_goes_on_where_it_stopped(
 
 @ONCE
 def test_a_worker_that_is_stopped_hands_its_job_to_the_next(
-    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, script: Script
+    store: Store, workers: Workers, begin: Begin, wait_for: WaitFor, script: Script
 ) -> None:
     script(steps=30, seconds=0.05)
-    job = submit()
-    workers.start()
-    wait_for(job, lambda row: row.last_step >= 3)
+    job = begin(until=lambda row: row.last_step >= 3)
     workers.stop()
     assert trainers() == []
     left = store.jobs.get(job.id)
@@ -100,12 +87,10 @@ def test_a_worker_that_is_stopped_hands_its_job_to_the_next(
 
 @pytest.mark.parametrize("store_settings", ["postgresql"], indirect=True)
 def test_a_database_that_drops_its_connections_loses_nothing(
-    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, script: Script, postgres_socket: Path
+    store: Store, begin: Begin, wait_for: WaitFor, script: Script, postgres_socket: Path
 ) -> None:
     script(steps=40, seconds=0.05)
-    job = submit()
-    workers.start()
-    wait_for(job, lambda row: row.last_step >= 2)
+    job = begin(until=lambda row: row.last_step >= 2)
     with psycopg.connect(host=str(postgres_socket), user="postgres", dbname="postgres", autocommit=True) as admin:
         for _ in range(8):
             admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from tests.samples import WHOLE
-from tests.worker.conftest import messages
+from tests.worker.conftest import Script, Submit, messages
 
 from tunesmith.settings import Settings
-from tunesmith.store import JobRow, JobStatus, Store
+from tunesmith.store import JobStatus, Store
 
 STEPS = 40
 KILLS = 5 if WHOLE else 3
@@ -45,8 +45,8 @@ def start(store_settings: Settings) -> Iterator[Callable[[], subprocess.Popen[by
 
 def test_kills_at_random_moments_lose_and_repeat_nothing(
     store: Store,
-    submit: Callable[..., JobRow],
-    script: Callable[..., None],
+    submit: Submit,
+    script: Script,
     start: Callable[[], subprocess.Popen[bytes]],
 ) -> None:
     chance = random.Random(1)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.worker.conftest import Script, Submit
 
 from tunesmith.settings import Settings
 from tunesmith.store import JobRow, JobStatus, Store, open_store
@@ -61,7 +62,7 @@ EXPECTED = {*FILES} | {f"checkpoints/step-0000{step}{file}" for step in (20, 30)
 @pytest.mark.parametrize("store_settings", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("kill", ["commit", "1", "2"])
 def test_a_killed_end_leaves_all_that_is_needed_and_the_next_worker_removes_the_rest(
-    store: Store, store_settings: Settings, submit: Callable[..., JobRow], script: Callable[..., None], kill: str
+    store: Store, store_settings: Settings, submit: Submit, script: Script, kill: str
 ) -> None:
     script(steps=40, every=10)
     settings = store_settings.model_copy(update={"lease_seconds": 2.0})

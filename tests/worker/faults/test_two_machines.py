@@ -1,17 +1,15 @@
 """Workers of two machines, which share a database and a bucket, and no disk."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.worker.conftest import Workers
+from tests.worker.conftest import Script, Submit, WaitFor, Workers, finished
 
 from tunesmith.settings import Settings
-from tunesmith.store import JobFiles, JobRow, JobStatus, Store, open_store
+from tunesmith.store import JobFiles, JobStatus, Store, open_store
 from tunesmith.store.queue.job_files import KEPT
 
-Submit = Callable[..., JobRow]
-WaitFor = Callable[..., JobRow]
 BUCKET = pytest.mark.parametrize("store_settings", ["bucket"], indirect=True)
 
 
@@ -36,12 +34,12 @@ def test_what_one_machine_was_sent_another_trains_and_the_first_serves(
     other_settings: Settings,
     submit: Submit,
     wait_for: WaitFor,
-    script: Callable[..., None],
+    script: Script,
 ) -> None:
     job = submit()
     workers = Workers(other, other_settings)
     workers.start()
-    done = wait_for(job, lambda row: row.status.finished)
+    done = wait_for(job, finished)
     workers.stop()
     assert done.status is JobStatus.SUCCEEDED
     found = store.models.resolve(job.planned_model)
@@ -65,7 +63,7 @@ def test_a_worker_takes_the_newest_progress_from_the_bucket(
     other_settings: Settings,
     submit: Submit,
     wait_for: WaitFor,
-    script: Callable[..., None],
+    script: Script,
 ) -> None:
     job = submit()
     folder = JobFiles(store_settings.paths.jobs, job.id).output / "progress" / "step-000004"
@@ -79,5 +77,5 @@ def test_a_worker_takes_the_newest_progress_from_the_bucket(
     there = JobFiles(other_settings.paths.jobs, job.id)
     assert (there.output / "progress" / "step-000004" / "state.json").read_text() == "four"
     assert [path.name for path in there.directory.glob(f"{KEPT}*")] == [f"{KEPT}{job.training_file}"]
-    wait_for(job, lambda row: row.status.finished)
+    wait_for(job, finished)
     workers.stop()

@@ -18,7 +18,7 @@ from tunesmith.graders.runner import Messages, Wrote
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.serve.chat.answer import Reply, Usage, start_chat
 from tunesmith.serve.chat.request import chat_request
-from tunesmith.serve.pool import LoadedModel
+from tunesmith.serve.loaded_model import LoadedModel
 from tunesmith.wire.body import read
 from tunesmith.wire.chat.bodies import Chat
 

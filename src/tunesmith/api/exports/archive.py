@@ -22,10 +22,7 @@ class Archive:
         return sum(len(self._head(file)) + file.size + -file.size % BLOCKSIZE for file in self.files) + len(END)
 
     def blocks(self) -> Iterator[bytes]:
-        """Its bytes.
-
-        Raises OSError where a file is gone meanwhile.
-        """
+        """Its bytes. Raises OSError where a file is gone meanwhile."""
         for file in self.files:
             yield self._head(file)
             yield from file.read(0, file.size)

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import orjson
 
-from tunesmith.api.exports.order import DONE, FAULT, NEEDED, REFUSED, TOLD, order_from_json
+from tunesmith.api.exports.request import DONE, FAULT, NEEDED, REFUSED, TOLD, request_from_json
 from tunesmith.errors import TunesmithError
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.system.private import make_new_files_private
@@ -44,20 +44,20 @@ def _write(value: JsonObject, answers: BinaryIO) -> None:
     from tunesmith.api.http.disk_room import demand_disk
     from tunesmith.export.tuned_model import open_tuned
 
-    order, target, settings = order_from_json(value)
-    model = open_tuned(order.model, order.base_model, order.directory, settings)
+    request, target, settings = request_from_json(value)
+    model = open_tuned(request.model, request.base_model, request.directory, settings)
     from tunesmith.export.formats import export, export_bytes  # with torch, once the model is known to be whole
 
-    needed = export_bytes(model, order.kind, order.width)
+    needed = export_bytes(model, request.kind, request.width)
     _tell(answers, {NEEDED: needed})
     demand_disk(settings, needed)
     export(
         model,
-        order.kind,
+        request.kind,
         target,
         lambda words: _tell(answers, {TOLD: words}),
-        width=order.width,
-        system_message=order.system_message,
+        width=request.width,
+        system_message=request.system_message,
     )
     _tell(answers, {DONE: True})
 

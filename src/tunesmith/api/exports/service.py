@@ -18,7 +18,7 @@ from contextlib import suppress
 import structlog
 
 from tunesmith.api.exports.bucket_shelf import BucketShelf
-from tunesmith.api.exports.order import Order
+from tunesmith.api.exports.request import ExportRequest
 from tunesmith.api.exports.shelf import ExportFile, LocalShelf, Shelf
 from tunesmith.api.exports.state import State
 from tunesmith.api.exports.writing import Workplace, Writing
@@ -45,7 +45,7 @@ class Exports:
         self._mutex = threading.Lock()
         self._writing: Writing | None = None
 
-    def start(self, order: Order) -> None:
+    def start(self, request: ExportRequest) -> None:
         """Begins to write it; an earlier export of this model and kind is removed.
 
         Raises ServiceUnavailable while another is written.
@@ -54,12 +54,13 @@ class Exports:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = self._locked()
             try:
-                self._writing = Writing(order, Workplace(self._folder, self._shelf, lock), self._settings, self._ended)
+                place = Workplace(self._folder, self._shelf, lock)
+                self._writing = Writing(request, place, self._settings, self._ended)
             except BaseException as error:
                 os.close(lock)
                 if not isinstance(error, OSError):
                     raise
-                self._shelf.remove(order.model, order.kind)
+                self._shelf.remove(request.model, request.kind)
                 text = f"The export cannot be started ({error.strerror}). Try again later."
                 raise ServiceUnavailable(text) from error  # no process or memory just now
             self._writing.begin()
@@ -88,7 +89,7 @@ class Exports:
         """Ends it if it is being written, and removes what there is of it."""
         with self._mutex:  # which `start` holds until the writing is heard
             writing = self._writing
-        if writing is not None and (writing.order.model, writing.order.kind) == (model, kind):
+        if writing is not None and (writing.request.model, writing.request.kind) == (model, kind):
             writing.stop()
         with self._mutex:
             self._shelf.remove(model, kind)

@@ -14,7 +14,7 @@ from shutil import rmtree
 import orjson
 import structlog
 
-from tunesmith.api.exports.order import DONE, FAULT, NEEDED, REFUSED, Order
+from tunesmith.api.exports.request import DONE, FAULT, NEEDED, REFUSED, ExportRequest
 from tunesmith.api.exports.shelf import Shelf
 from tunesmith.api.exports.state import State, name_of, size_of
 from tunesmith.errors import TunesmithError
@@ -53,15 +53,15 @@ class Writing:
     """
 
     def __init__(
-        self, order: Order, place: Workplace, settings: Settings, ended: Callable[[State | None], None]
+        self, request: ExportRequest, place: Workplace, settings: Settings, ended: Callable[[State | None], None]
     ) -> None:
-        self.order, self.stopped, self.sent = order, False, 0
-        self._name, self._place, self._ended = name_of(order.model, order.kind), place, ended
-        self._state = State(order.model, order.kind, order.width, "running", token=secrets.token_hex(8))
+        self.request, self.stopped, self.sent = request, False, 0
+        self._name, self._place, self._ended = name_of(request.model, request.kind), place, ended
+        self._state = State(request.model, request.kind, request.width, "running", token=secrets.token_hex(8))
         self._too_long, self._over = False, threading.Event()
         place.shelf.begin(self._state)
         one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-        self._process = subprocess.Popen(  # a fixed command line; the order travels as data
+        self._process = subprocess.Popen(  # a fixed command line; the request travels as data
             module_command("tunesmith.api.exports.child"),
             env={**without_keys(os.environ), **one},
             stdin=subprocess.PIPE,
@@ -69,7 +69,7 @@ class Writing:
             start_new_session=True,
             pass_fds=[place.lock],
         )
-        self._send(order.to_json(self._target, settings))
+        self._send(request.to_json(self._target, settings))
         self._thread = threading.Thread(target=self._hear, name="export", daemon=True)
         self._telling = threading.Thread(target=self._tell, name="export-told", daemon=True)
 
@@ -96,10 +96,10 @@ class Writing:
     def _partial(self) -> list[Path]:
         return [*self._place.folder.glob(f".{self._name}-*")]
 
-    def _send(self, order: JsonObject) -> None:
+    def _send(self, request: JsonObject) -> None:
         assert self._process.stdin is not None  # noqa: S101
         with suppress(BrokenPipeError):  # it died meanwhile: its end says so
-            self._process.stdin.write(orjson.dumps(order) + b"\n")
+            self._process.stdin.write(orjson.dumps(request) + b"\n")
             self._process.stdin.flush()
 
     def _tell(self) -> None:
@@ -149,7 +149,7 @@ class Writing:
             self._place.shelf.put_files(outcome, self._target, self)
         except Exception:  # without this thread nobody would hear of the export again
             if not self.stopped:
-                log.exception("an export cannot be put away", model=self.order.model, kind=self.order.kind)
+                log.exception("an export cannot be put away", model=self.request.model, kind=self.request.kind)
             return replace(outcome, phase="failed", message=TOO_LONG if self._too_long else NOT_PUT)
         return outcome
 
@@ -161,7 +161,7 @@ class Writing:
                 shelf.discard(outcome)
                 return None
         except TunesmithError as error:
-            log.error("how an export ended cannot be told", model=self.order.model, error=str(error))
+            log.error("how an export ended cannot be told", model=self.request.model, error=str(error))
             return None
         return outcome
 
@@ -172,7 +172,7 @@ class Writing:
         if REFUSED in last:
             return replace(self._state, phase="failed", message=str(last[REFUSED]))
         if FAULT in last:
-            log.error("an export failed", model=self.order.model, kind=self.order.kind, exception=last[FAULT])
+            log.error("an export failed", model=self.request.model, kind=self.request.kind, exception=last[FAULT])
             return replace(self._state, phase="failed", message=FAILED)
         known = -code in set(signal.Signals)
         reason = signal.Signals(-code).name if known else f"exit status {code}"

@@ -9,14 +9,16 @@ Without a key there is no context, so no route can reach the store unscoped. Dep
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 from fastapi import Depends, Request
 
 from tunesmith.errors import AuthenticationFailed
-from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
 from tunesmith.store import KeyRow, ScopedStore, Store
+
+if TYPE_CHECKING:
+    from tunesmith.serve.pool import Pool  # with tokenizers and grammars, which take half a second to import
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Parts:
 
     settings: Settings
     store: Store
-    pool: Pool
+    pool: "Pool"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Context:
 
     settings: Settings
     store: ScopedStore
-    pool: Pool
+    pool: "Pool"
     project: str
 
 

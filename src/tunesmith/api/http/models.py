@@ -7,7 +7,7 @@ from tunesmith.errors import InvalidRequest, NotFound, ServerFault
 from tunesmith.models.directory import materialise
 from tunesmith.models.registry import BaseModel, resolve_base
 from tunesmith.models.tuned import own_base
-from tunesmith.serve.pool import LoadedModel
+from tunesmith.serve.loaded_model import LoadedModel
 
 ADAPTER_HEADER = "x-tunesmith-adapter"  # of an answer: the digest of the tuned weights that gave it, or "none"
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunesmith.families.array_panels import whole_panels
-from tunesmith.families.blocks.kinds import K_KINDS, KINDS, KBlocks, Parts
+from tunesmith.families.blocks.kinds import K_KINDS, KINDS, KBlocks, SmallBlocks
 from tunesmith.kernels.blocks import BLOCK_BYTES, BLOCK_INPUTS
 from tunesmith.kernels.vectors import LANES, Number
 
@@ -26,7 +26,7 @@ ROWS_AT_ONCE = 16 * LANES  # of a matrix: what taking them apart needs besides s
 class Matrix(Protocol):
     """Rows of blocks of one kind."""
 
-    def take(self, outputs: NDArray[np.int64]) -> Parts | KBlocks:
+    def take(self, outputs: NDArray[np.int64]) -> SmallBlocks | KBlocks:
         """These of its rows, taken apart."""
         ...
 
@@ -64,15 +64,15 @@ def _pack(matrix: Matrix, outputs: NDArray[np.int64], number: Number, panels_PB:
     fill_panels(number, matrix.take(outputs), panels_PB)
 
 
-def fill_panels(number: Number, rows: Parts | KBlocks, panels_PB: Bytes) -> None:
+def fill_panels(number: Number, rows: SmallBlocks | KBlocks, panels_PB: Bytes) -> None:
     """Fills in panels [whole panels of the rows, bytes], whose padding becomes zeros."""
     blocks = panels_PB.reshape(len(panels_PB), -1, BLOCK_BYTES[number])
-    if isinstance(rows, Parts):
+    if isinstance(rows, SmallBlocks):
         _int8(rows, blocks)
     elif number == Number.INT4:
         _int4(rows, blocks)
     else:
-        _int6(rows.in_parts_of_16(), blocks)
+        _int6(rows.in_subblocks_of_16(), blocks)
 
 
 def panels_shape(pieces: Sequence[Piece], number: Number, inputs: int) -> tuple[int, int]:
@@ -81,7 +81,7 @@ def panels_shape(pieces: Sequence[Piece], number: Number, inputs: int) -> tuple[
     return panels, inputs // BLOCK_INPUTS[number] * BLOCK_BYTES[number]
 
 
-def _int8(rows: Parts, blocks: Bytes) -> None:
+def _int8(rows: SmallBlocks, blocks: Bytes) -> None:
     _put(blocks, 0, rows.d)
     _put(blocks, 2 * LANES, rows.q)
 
@@ -89,7 +89,7 @@ def _int8(rows: Parts, blocks: Bytes) -> None:
 def _int4(rows: KBlocks, blocks: Bytes) -> None:
     at = _put(blocks, _put(blocks, 0, rows.d), rows.dmin)
     at = _put(blocks, _put(blocks, at, rows.scale), rows.least)
-    eights = np.ascontiguousarray(rows.q).view(np.uint64)  # [O, blocks, BLOCK / GROUP]
+    eights = np.ascontiguousarray(rows.q).view(np.uint64)  # [O, blocks, K_BLOCK / GROUP]
     for shift, kept in _FOURS:
         eights = cast(NDArray[np.uint64], (eights | eights >> np.uint64(shift)) & np.uint64(kept))
     _put(blocks, at, eights.astype(np.uint32))

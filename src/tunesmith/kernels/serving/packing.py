@@ -4,25 +4,28 @@ A square of 16 outputs and 16 inputs is read once and written once, so packing t
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from tunesmith.kernels.compiler import compiled, entry
+from tunesmith.kernels.intrinsics import of_addresses
 from tunesmith.kernels.records import Records, record
-from tunesmith.kernels.vectors import HAS_HALF, LANES, Number, at_row, transposed
+from tunesmith.kernels.vectors import (
+    BYTE,
+    HAS_HALF,
+    I64,
+    LANES,
+    STORED_BYTES,
+    Number,
+    at_row,
+    load_numbers,
+    store_numbers,
+    transposed,
+)
 
 if TYPE_CHECKING:
-    NumbaObject: TypeAlias = Any  # Numba's own objects, which are untyped
-
-_I64, _F32, _BYTE = ir.IntType(64), ir.FloatType(), ir.IntType(8)
-_FLOATS, _HALVES = ir.VectorType(_F32, LANES), ir.VectorType(ir.HalfType(), LANES)
-_SHORTS, _WORDS = ir.VectorType(ir.IntType(16), LANES), ir.VectorType(ir.IntType(32), LANES)
-
-
-KIND_BYTES = {Number.FLOAT32: 4, Number.FLOAT16: 2, Number.BFLOAT16: 2}
+    from tunesmith.kernels.intrinsics import Values
 
 
 class PackArgs(Protocol):
@@ -46,47 +49,20 @@ SquareFunction: TypeAlias = Callable[[int, int, int], None]
 def _square(source_kind: Number, target_kind: Number) -> SquareFunction:
     """Transposes 16 x 16 numbers: (source, source_stride in bytes, target)."""
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def square(
-        typing: "NumbaObject", source: "NumbaObject", source_stride: "NumbaObject", target: "NumbaObject"
-    ) -> "NumbaObject":
-        def make(
-            context: "NumbaObject", builder: ir.IRBuilder, signature: "NumbaObject", arguments: list[ir.Value]
-        ) -> ir.Value:
-            source, stride, target = arguments
-            rows = [_load(builder, at_row(builder, source, stride, row, _BYTE), source_kind) for row in range(LANES)]
-            size = ir.Constant(_I64, LANES * KIND_BYTES[target_kind])
-            for index, row in enumerate(transposed(builder, rows)):
-                _store(builder, row, at_row(builder, target, size, index, _BYTE), target_kind)
-            return context.get_dummy_value()
+    def square(builder: ir.IRBuilder, arguments: "Values") -> None:
+        source, stride, target = arguments
+        places = [at_row(builder, source, stride, row, BYTE) for row in range(LANES)]
+        rows = [load_numbers(builder, place, source_kind) for place in places]
+        size = ir.Constant(I64, LANES * STORED_BYTES[target_kind])
+        for index, row in enumerate(transposed(builder, rows)):
+            store_numbers(builder, row, at_row(builder, target, size, index, BYTE), target_kind)
 
-        return types.void(*[types.intp] * 3), make
-
-    return cast(SquareFunction, square)
-
-
-def _load(builder: ir.IRBuilder, place: ir.Value, kind: Number) -> ir.Value:
-    if kind is Number.FLOAT32:
-        return builder.load(builder.bitcast(place, _FLOATS.as_pointer()), align=4)
-    if kind is Number.FLOAT16:
-        return builder.fpext(builder.load(builder.bitcast(place, _HALVES.as_pointer()), align=2), _FLOATS)
-    words = builder.zext(builder.load(builder.bitcast(place, _SHORTS.as_pointer()), align=2), _WORDS)
-    return builder.bitcast(builder.shl(words, ir.Constant(_WORDS, [16] * LANES)), _FLOATS)
-
-
-def _store(builder: ir.IRBuilder, row: ir.Value, place: ir.Value, kind: Number) -> None:
-    if kind is Number.FLOAT32:
-        builder.store(row, builder.bitcast(place, _FLOATS.as_pointer()), align=4)
-    elif kind is Number.FLOAT16:
-        builder.store(builder.fptrunc(row, _HALVES), builder.bitcast(place, _HALVES.as_pointer()), align=2)
-    else:  # of a bfloat16 number: the other half of its bits is zero
-        words = builder.lshr(builder.bitcast(row, _WORDS), ir.Constant(_WORDS, [16] * LANES))
-        builder.store(builder.trunc(words, _SHORTS), builder.bitcast(place, _SHORTS.as_pointer()), align=2)
+    return cast(SquareFunction, of_addresses(3, square))
 
 
 def _packer(source_kind: Number, target_kind: Number) -> Callable[[PackArgs], None]:
     square = _square(source_kind, target_kind)
-    source_size, target_size = KIND_BYTES[source_kind], KIND_BYTES[target_kind]
+    source_size, target_size = STORED_BYTES[source_kind], STORED_BYTES[target_kind]
 
     @compiled
     def pack(args: PackArgs) -> None:

@@ -50,9 +50,9 @@ def connect(order: Order) -> None:
             object_store_memory=LOCAL_STORE_BYTES if local else None,
         )
     except Exception as error:  # Ray raises a dozen kinds, RuntimeError among them
-        words = " ".join(str(error).split())[:300]
         ray.shutdown()
-        raise NoCluster(f"{type(error).__name__}: {words}", refuses=not local and order.address != "auto") from error
+        refuses = not local and order.address != "auto"
+        raise NoCluster(f"{type(error).__name__}: {_words(error)}", refuses=refuses) from error
 
 
 def disconnect(actors: "Sequence[Actor]") -> None:

@@ -15,7 +15,7 @@ from tunesmith.errors import TunesmithError
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.launch.child import STOP_SECONDS
 from tunesmith.launch.ranks import Team
-from tunesmith.launch.ray.cluster import Actor, NoCluster, actors_of, connect, disconnect, totals
+from tunesmith.launch.ray.cluster import GIB, Actor, NoCluster, actors_of, connect, disconnect, totals
 from tunesmith.launch.ray.files import patiently
 from tunesmith.launch.ray.order import NodeOrder, Order, Part
 from tunesmith.launch.ray.relay import Lost, Node, Relay
@@ -24,8 +24,8 @@ from tunesmith.settings import Resources
 from tunesmith.store.storage.bucket import open_bucket
 from tunesmith.store.storage.model_folders import BucketFolders
 from tunesmith.train.protocol.events import SETUP, EventWriter, Interrupted, Log
+from tunesmith.train.protocol.exit_status import STOPPED
 
-STOPPED = 143
 AGAIN_SECONDS = 1.0  # between two tries to reach the cluster
 QUIET_SECONDS = 10.0  # a job waits so long for a node before its owner hears of it
 READ_SECONDS = 0.1
@@ -225,7 +225,7 @@ def waiting_for(wanted: Resources) -> str:
     """What the job waits for, and whether any node has as much."""
     parts = {"GPU": (wanted.gpus, "GPUs"), "CPU": (wanted.cpus, "processors"), "memory": (wanted.memory_gib, "GiB")}
     said = ", ".join(f"{count:g} {word}" for count, word in parts.values() if count) or "room"
-    bytes_of = {"GPU": wanted.gpus, "CPU": wanted.cpus, "memory": wanted.memory_gib * 1024**3}
+    bytes_of = {"GPU": wanted.gpus, "CPU": wanted.cpus, "memory": wanted.memory_gib * GIB}
     fit = sum(all(node.get(name, 0) >= count for name, count in bytes_of.items()) for node in totals())
     if wanted.nodes > 1:
         text = f"The job waits for {wanted.nodes} nodes of the Ray cluster with {said} each"

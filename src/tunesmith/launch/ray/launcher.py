@@ -15,10 +15,10 @@ from tunesmith.launch.ray.order import OUTSIDE, Bucket, Order
 from tunesmith.settings import Resources, Settings
 from tunesmith.system.python import without_keys
 from tunesmith.train.protocol.events import Interrupted
+from tunesmith.train.protocol.exit_status import STOPPED
 
 CONNECTING_MODULE = "tunesmith.launch.ray"
 STOP_SECONDS = 13.0  # of the connecting process: the trainer has 10 of them, and the worker's own end takes 15
-STOPPED_STATUS = 143
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # Ray's way to listen on loopback alone, on Linux too
 
 
@@ -133,4 +133,4 @@ class RayTrainer:
             lost = Interrupted(OUTSIDE, "The connection to the Ray cluster was lost")
             with self.events.open("ab") as file:
                 file.write(b"\n" + json.dumps(lost.to_json()).encode() + b"\n")
-            return STOPPED_STATUS
+            return STOPPED

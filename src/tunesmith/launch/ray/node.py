@@ -19,12 +19,13 @@ from tunesmith import __version__
 from tunesmith.errors import TunesmithError
 from tunesmith.launch.child import ChildLauncher
 from tunesmith.launch.protocol import Start, Trainer
-from tunesmith.launch.ranks import STOPPED_STATUS, RanksLauncher
+from tunesmith.launch.ranks import RanksLauncher
 from tunesmith.launch.ray.files import NodeFiles, files_on_node
 from tunesmith.launch.ray.order import NodeOrder, order_version
 from tunesmith.system.memory import out_of_memory_kills
 from tunesmith.system.private import make_new_files_private
 from tunesmith.train.protocol.environment import trainer_environment
+from tunesmith.train.protocol.exit_status import STOPPED
 
 READ_BYTES = 1 << 20  # at most so many of the events, and of the log, in one answer
 WATCH_SECONDS = 0.1
@@ -140,7 +141,7 @@ class NodeTrainer:
         except Exception:  # without this thread nobody would hear of the trainer again
             self.stop()
             self._log.put(traceback.format_exc().encode())
-            self._status = STOPPED_STATUS
+            self._status = STOPPED
 
     def _pumped(self, pump: "_Pump", silence: float) -> int:
         """Pumps until the trainer has ended; its status."""

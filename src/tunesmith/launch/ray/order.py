@@ -84,10 +84,7 @@ class NodeOrder:
         return 0 if self.team is None else self.team.machine
 
     def to_json(self) -> str:
-        """As text.
-
-        So a node of another version can refuse it with a sentence.
-        """
+        """As text, so that a node of another version can refuse it in words."""
         return _NODE_ORDERS.dump_json(self).decode()
 
     @classmethod

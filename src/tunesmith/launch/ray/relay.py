@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from tunesmith.launch.ranks import END_SECONDS, STOPPED_STATUS
+from tunesmith.launch.ranks import END_SECONDS
 from tunesmith.launch.ray.order import MEMORY, OUTSIDE, Part
+from tunesmith.train.protocol.exit_status import STOPPED
 
 KILLED = -9
 
@@ -138,7 +139,7 @@ class Relay:
     def _status(self, first: Node) -> int:
         """Rank 0's, or why it was interrupted."""
         status = _status_of(first)
-        if status == STOPPED_STATUS:
+        if status == STOPPED:
             for node in self.nodes[1:]:
                 if node.lost is not None:
                     raise node.lost

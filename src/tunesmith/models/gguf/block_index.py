@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from tunesmith.families.blocks.kinds import KINDS, KBlocks, Parts, block_inputs, row_bytes, take_apart
+from tunesmith.families.blocks.kinds import KINDS, KBlocks, SmallBlocks, block_inputs, row_bytes, take_apart
 from tunesmith.models.gguf.weights import Weight, separated
 from tunesmith.system.atomic_write import sha256_of
 from tunesmith.system.checked_json import read_checked, write_checked
@@ -37,7 +37,7 @@ class BlockMatrix:
     inputs: int
     order: NDArray[np.int64] | None  # in which transformers has the rows; None: as they are
 
-    def take(self, outputs: NDArray[np.int64]) -> Parts | KBlocks:
+    def take(self, outputs: NDArray[np.int64]) -> SmallBlocks | KBlocks:
         """These of its outputs, as transformers counts them, taken apart.
 
         The file's pages are let go.

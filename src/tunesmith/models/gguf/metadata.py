@@ -1,6 +1,7 @@
 """The keys of a GGUF file, and its tensors as numpy has them."""
 
 from collections.abc import Mapping
+from enum import IntEnum
 from pathlib import Path
 from typing import Protocol
 
@@ -78,16 +79,10 @@ class GgufTensor(Protocol):
 
     name: str
     data: NDArray[np.generic]
-    tensor_type: "TensorKind"
+    tensor_type: IntEnum  # how its numbers are stored; a GGMLQuantizationType
     n_elements: int
     data_offset: int
     shape: NDArray[np.uint32]
-
-
-class TensorKind(Protocol):
-    """How the numbers of a tensor are stored."""
-
-    name: str
 
 
 class GgufReader(Protocol):

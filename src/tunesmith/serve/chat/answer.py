@@ -20,7 +20,7 @@ from tunesmith.serve.chat.text import ChoiceText, TextPart
 from tunesmith.serve.chat.tools import ToolUse
 from tunesmith.serve.chat.variables import template_variables
 from tunesmith.serve.engine.protocol import Delta, Finish, GenerateRequest, Generation
-from tunesmith.serve.pool import LoadedModel
+from tunesmith.serve.loaded_model import LoadedModel
 from tunesmith.system.deadline import OutOfTime, time_limit
 
 LAYOUT_SECONDS = 5.0  # 200 answers that were never seen before take a second

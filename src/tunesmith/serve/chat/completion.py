@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from tunesmith.errors import InvalidRequest
 from tunesmith.serve.chat.answer import Piece, Reply, TokenLogprob, Usage, check_context, generate_request
 from tunesmith.serve.chat.request import Options, sampling_options
-from tunesmith.serve.pool import LoadedModel
+from tunesmith.serve.loaded_model import LoadedModel
 from tunesmith.wire.completions import CreateCompletion
 
 DEFAULT_MAX_TOKENS = 16

@@ -15,11 +15,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Generic
 
+from tunesmith.render.prefix import common_prefix
 from tunesmith.serve.engine.model import Model, SequenceChunk
 from tunesmith.serve.engine.protocol import Delta, Finish, GenerateRequest, Generation
 from tunesmith.serve.engine.sequences import AdapterT, RequestState, RowT, RunningSequence, WaitingChoice
 from tunesmith.serve.engine.shares import first_to_leave, next_project, room_makers, split
-from tunesmith.serve.engine.slots import CacheKey, Slots, shared_length
+from tunesmith.serve.engine.slots import CacheKey, Slots
 
 PREFILL_CHUNK = 512  # prompt tokens of a step in which nothing is decoded
 PREFILL_CHUNK_BESIDE_DECODE = 64  # and of a step with decoding sequences, whose next tokens wait for them
@@ -182,7 +183,7 @@ class Scheduler(Generic[AdapterT, RowT]):
         key = _key(waiting.state.request)
         return any(
             _key(sequence.state.request) == key
-            and shared_length(sequence.tokens, waiting.tokens, len(waiting.tokens) - 1)
+            and min(common_prefix(sequence.tokens, waiting.tokens), len(waiting.tokens) - 1)
             >= len(sequence.slot.tokens) + WORTH_WAITING
             for sequence in self._running
             if sequence.prefilling

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
+from tunesmith.render.prefix import common_prefix
+
 CacheKey: TypeAlias = tuple[str, Path | None]  # project, adapter
 WORTH_COPYING = 16  # tokens; fewer are computed again
 
@@ -104,7 +106,7 @@ class Slots:
         best, longest = None, 0
         for slot in slots:
             if slot.key == key and self._reusable:
-                shared = shared_length(slot.tokens, tokens, len(tokens) - 1)
+                shared = min(common_prefix(slot.tokens, tokens), len(tokens) - 1)
                 if shared > longest:
                     best, longest = slot, shared
         return best, longest
@@ -116,15 +118,3 @@ class Slots:
     def _clear(self, slot: Slot) -> None:
         slot.key, slot.tokens = None, []
         self._storage.clear(slot.number)
-
-
-def shared_length(one: Sequence[int], other: Sequence[int], limit: int) -> int:
-    """The number of equal leading tokens, at most `limit`."""
-    low, high = 0, min(len(one), len(other), limit)
-    while low < high:  # slices compare in C, so bisection beats a loop
-        middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low

@@ -17,7 +17,7 @@ from tunesmith.jsonvalue import JsonObject
 from tunesmith.kernels.vectors import HAS_HALF, Number
 from tunesmith.models.gguf.block_index import BlockMatrix
 from tunesmith.models.mapped import map_tensors
-from tunesmith.serve.local.adapter_panels import Part
+from tunesmith.serve.local.panels.lora import Part
 
 WIDTHS: dict[Number, Width] = {Number.FLOAT16: "float16", Number.BFLOAT16: "bfloat16"}
 

@@ -28,11 +28,11 @@ from tunesmith.kernels.serving.step_args import LAYER, MATRIX, STEP_ARGS, phases
 from tunesmith.kernels.thread_pool import MOST_THREADS, ThreadPool
 from tunesmith.kernels.vectors import FLOAT_BYTES, HAS_HALF, LANES, PANEL_ROW_BYTES, QUANTISED
 from tunesmith.serve.engine.model import SequenceChunk
-from tunesmith.serve.local.adapter_panels import PanelAdapter, pack_adapter
 from tunesmith.serve.local.adapters import check_fit, read_adapter
 from tunesmith.serve.local.base_weights import BaseWeights
 from tunesmith.serve.local.kv_cache import KeyValues
-from tunesmith.serve.local.panels.lines import Line, pack_lines
+from tunesmith.serve.local.panels.lora import PanelAdapter, pack_adapter
+from tunesmith.serve.local.panels.matrices import PanelMatrix, pack_matrices
 from tunesmith.serve.local.rereading import Rereading
 from tunesmith.serve.local.runner import AnyAdapter
 from tunesmith.serve.local.step import Steps
@@ -55,15 +55,15 @@ class CompiledRunner:
         self._rereading = None if base.rotation.border is None else Rereading(base.rotation.border)
         self._logit_scale, self._logit_cap = shape.logit_scale, shape.logit_cap
         self._embedding = _embedding(base)
-        self._lines = pack_lines(base, width)
+        self._matrices = pack_matrices(base, width)
         evict_pages(self._embedding)  # few rows of it are read
         self._norms = [{field: _norm(base, path) for field, path in paths.items()} for paths in base.norms]
         self._final_norm = _norm(base, "model.norm")
         self._cache = KeyValues(shape.layers, shape.kv_heads, shape.head)
-        self._step_args, self._layer_table, self._matrix_table = _tables(self._lines, self._norms)
+        self._step_args, self._layer_table, self._matrix_table = _tables(self._matrices, self._norms)
         self._describe(shape)
         self._apply(shape.formulas)
-        longest = max([line.inputs for line in self._lines if line.kind >= QUANTISED], default=0)
+        longest = max([matrix.inputs for matrix in self._matrices if matrix.kind >= QUANTISED], default=0)
         self._steps = Steps(self._step_args, phases(shape.layers), longest)
         self._spare = SpareSlab()
         self._pool = self._start_pool()
@@ -72,8 +72,8 @@ class CompiledRunner:
         """The adapter in panels. Raises ServerFault if it does not fit the base."""
         adapter = read_adapter(directory)
         check_fit(adapter, self._sizes, directory)
-        lows = [[adapter.layers.get(part.path) for part in line.parts] for line in self._lines]
-        return pack_adapter(lows, [line.parts for line in self._lines], self._spare)
+        lows = [[adapter.layers.get(part.path) for part in matrix.parts] for matrix in self._matrices]
+        return pack_adapter(lows, [matrix.parts for matrix in self._matrices], self._spare)
 
     def forward(self, chunks: Sequence[SequenceChunk[AnyAdapter]], threads: int = 1) -> NDArray[float32]:
         """The requested logits [sum of `logits`, V] in float32, in the chunks' order."""
@@ -157,20 +157,22 @@ class CompiledRunner:
         self._layer_table["values"] = [array.ctypes.data for array in self._cache.values]
 
 
-def _tables(lines: Sequence[Line], norms: Sequence[dict[str, NDArray[float32]]]) -> tuple[Records, Records, Records]:
+def _tables(
+    matrices: Sequence[PanelMatrix], norms: Sequence[dict[str, NDArray[float32]]]
+) -> tuple[Records, Records, Records]:
     """Empty arguments of a step, the layers without keys and values, the matrices.
 
-    They point into `lines` and `norms`, which the runner keeps.
+    They point into `matrices` and `norms`, which the runner keeps.
     """
-    layer_table, matrix_table = numpy.zeros(len(norms), LAYER), numpy.zeros(len(lines), MATRIX)
+    layer_table, matrix_table = numpy.zeros(len(norms), LAYER), numpy.zeros(len(matrices), MATRIX)
     for row, of_layer in zip(layer_table, norms, strict=True):
         for name, norm in of_layer.items():
             row[name] = norm.ctypes.data
-    for row, line in zip(matrix_table, lines, strict=True):
-        row["weight"], row["length"], row["panels"] = line.weight.ctypes.data, line.inputs, len(line.weight)
-        row["kind"] = line.kind
-        row["bias"] = 0 if line.bias is None else line.bias.ctypes.data
-        row["panel_stride"] = line.weight.strides[0]
+    for row, matrix in zip(matrix_table, matrices, strict=True):
+        row["weight"], row["length"], row["panels"] = matrix.weight.ctypes.data, matrix.inputs, len(matrix.weight)
+        row["kind"] = matrix.kind
+        row["bias"] = 0 if matrix.bias is None else matrix.bias.ctypes.data
+        row["panel_stride"] = matrix.weight.strides[0]
     return numpy.zeros(1, STEP_ARGS), layer_table, matrix_table
 
 

@@ -16,7 +16,7 @@ from tunesmith.kernels.serving.step_args import QUERY_ROWS
 from tunesmith.kernels.thread_pool import CACHE_LINE, aligned_zeros
 from tunesmith.kernels.vectors import FLOAT_BYTES, LANES, PANEL_ROW_BYTES
 from tunesmith.serve.engine.model import SequenceChunk
-from tunesmith.serve.local.adapter_panels import PanelAdapter
+from tunesmith.serve.local.panels.lora import PanelAdapter
 from tunesmith.serve.local.runner import AnyAdapter
 
 Array: TypeAlias = NDArray[int64] | NDArray[float32]

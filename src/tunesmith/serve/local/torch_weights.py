@@ -26,8 +26,8 @@ from tunesmith.families.model_formulas import formulas_of, layout_of, rotary_ord
 from tunesmith.families.rotation import Angles, Frequencies, Lengths, Rotation, Table
 from tunesmith.families.served_shape import HEAD, ServedShape
 from tunesmith.families.text_part import is_plain_linear
-from tunesmith.serve.local.adapter_panels import Part
 from tunesmith.serve.local.base_weights import BaseWeights
+from tunesmith.serve.local.panels.lora import Part
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -16,7 +16,8 @@ from tunesmith.serve.chat import answer as chat
 from tunesmith.serve.chat.answer import Piece, start_chat
 from tunesmith.serve.chat.request import ChatRequest, chat_request
 from tunesmith.serve.engine.protocol import GenerateRequest, Generation
-from tunesmith.serve.pool import LoadedModel, Pool
+from tunesmith.serve.loaded_model import LoadedModel
+from tunesmith.serve.pool import Pool
 from tunesmith.wire.body import read
 from tunesmith.wire.chat.bodies import Chat
 

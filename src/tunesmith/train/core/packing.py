@@ -9,6 +9,8 @@ Pure Python: a step has thousands of tokens, not millions. Knows nothing of torc
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tunesmith.render.prefix import common_prefix
+
 ENOUGH_TOKENS = 512  # more tokens at once make no matrix product faster, but each holds 0.8 MB (SmolLM2-135M)
 AGAIN_SHARE = 0.05  # of a micro-batch may be computed again for the sake of smaller ones
 MIN_SHARED = 8  # a node costs two attention calls a layer; fewer tokens are cheaper computed twice
@@ -124,19 +126,6 @@ class _Packer:
                     continue
             groups.append([index])
         return groups
-
-
-def common_prefix(one: tuple[int, ...], other: tuple[int, ...], start: int = 0) -> int:
-    """How many leading tokens are equal, given that the first `start` are."""
-    limit = min(len(one), len(other))
-    low, high = start, limit
-    while low < high:  # comparing slices is C speed: bisect instead of walking
-        middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 def split(examples: Sequence[Sequence[TokenRow]], budget: int, enough: int = ENOUGH_TOKENS) -> list[list[int]]:

@@ -31,7 +31,8 @@ from tunesmith.evals.verdict.held_out import verdict_plan
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.settings import TrainingOptions
-from tunesmith.train.measure import Trainers, benchmark_of, job_benchmark, speed_of_job, speed_of_ranks, workload
+from tunesmith.train.measure import Trainers, benchmark_of, job_benchmark, speed_of_job, speed_of_ranks
+from tunesmith.train.workload import workload
 
 
 class Counted(NamedTuple):

@@ -11,7 +11,7 @@ from starlette.responses import FileResponse, RedirectResponse, Response, Stream
 from starlette.routing import Route
 
 from tunesmith.api.exports.archive import Archive
-from tunesmith.api.exports.order import Order
+from tunesmith.api.exports.request import ExportRequest
 from tunesmith.api.exports.service import Exports
 from tunesmith.api.exports.shelf import ExportFile
 from tunesmith.api.exports.state import State
@@ -126,8 +126,8 @@ def _start(request: Request, visit: Visit, row: ModelRow, kind: Kind, width: str
         raise InvalidRequest(f"There are no weights {width[:20]!r}. Choose one of: {', '.join(WIDTHS)}.", param="width")
     visit.store.models.fetch(row)  # says what is to be done about a model without weights
     message = visit.store.models.system_message(row.name)
-    order = Order(row.name, row.base_model, row.adapter_dir, kind, width, message)
-    _service(request).start(order)
+    wanted = ExportRequest(row.name, row.base_model, row.adapter_dir, kind, width, message)
+    _service(request).start(wanted)
     who, where = f"{visit.key.id} (…{visit.key.hint})", request.client.host if request.client else "unknown"
     note_change("model.exported", row.name, who=who, where=where, format=kind)
 

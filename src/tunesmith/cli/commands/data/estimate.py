@@ -194,7 +194,7 @@ def _benchmark(
 
 def _workload(options: EstimateOptions, report: "Report", base: "LocalBase", batch_size: int) -> "Workload | None":
     """What the trainer would compute; None for rows that no trainer here takes."""
-    from tunesmith.train.measure import workload
+    from tunesmith.train.workload import workload
 
     if base.renderer is None or report.base is None or report.kind not in ("chat", "completion", "preference"):
         return None

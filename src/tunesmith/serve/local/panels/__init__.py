@@ -1,1 +1,1 @@
-"""A base's linear layers in the panels that the serving kernels read."""
+"""Linear layers and adapters in the panels that the serving kernels read."""

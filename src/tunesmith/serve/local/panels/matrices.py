@@ -1,7 +1,4 @@
-"""The linear layers of a base in panels.
-
-They are packed as they are stored, rounded, or of a GGUF file's own blocks.
-"""
+"""A base's linear layers in panels: as stored, rounded, or a GGUF file's blocks."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -27,8 +24,8 @@ from tunesmith.families.array_panels import (
 from tunesmith.families.blocks import panels as blocks
 from tunesmith.kernels.vectors import Number
 from tunesmith.serve.giving_way import give_way
-from tunesmith.serve.local.adapter_panels import Part
 from tunesmith.serve.local.base_weights import BaseWeights
+from tunesmith.serve.local.panels.lora import Part
 from tunesmith.system.cpu import cpu_count
 from tunesmith.system.pages import ArraySlab, fresh_slab, is_of_file, release_pages, slab_bytes
 
@@ -37,7 +34,7 @@ HEAD_WIDTHS: dict[Width, Width] = {"int4": "int8"}  # the output layer decides b
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Line:
+class PanelMatrix:
     """Linears that read the same input."""
 
     weight: Weights  # panels
@@ -47,17 +44,17 @@ class Line:
     parts: tuple[Part, ...]
 
 
-def pack_lines(base: BaseWeights, width: Width) -> list[Line]:
+def pack_matrices(base: BaseWeights, width: Width) -> list[PanelMatrix]:
     """Of all layers, LAYER_MATRICES each, and the output layer's."""
     head = (Part(HEAD, (len(base.weight(HEAD)),)),)
     forms = [_form(base, parts, width) for parts in base.parts]
     forms.append(_form(base, head, HEAD_WIDTHS.get(width, width)))
     slab = fresh_slab(sum(form.bytes for form in forms))
-    lines = [_line(base, parts, form, slab) for parts, form in zip([*base.parts, head], forms, strict=True)]
+    matrices = [_matrix(base, parts, form, slab) for parts, form in zip([*base.parts, head], forms, strict=True)]
     embedding = base.weight("model.embed_tokens")  # may be the output layer's too, and is read by its rows
     kept = None if is_of_file(embedding) else embedding
-    _run(work for form, line in zip(forms, lines, strict=True) for work in form.packing(line.weight, kept))
-    return lines
+    _run(work for form, matrix in zip(forms, matrices, strict=True) for work in form.packing(matrix.weight, kept))
+    return matrices
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +123,10 @@ def _form(base: BaseWeights, parts: tuple[Part, ...], width: Width) -> _Numbers 
     return _Blocks(pieces, kind, base.sizes[parts[0].path][1])
 
 
-def _line(base: BaseWeights, parts: tuple[Part, ...], form: _Numbers | _Blocks, slab: ArraySlab) -> Line:
+def _matrix(base: BaseWeights, parts: tuple[Part, ...], form: _Numbers | _Blocks, slab: ArraySlab) -> PanelMatrix:
     biases = [(part, base.bias(part.path)) for part in parts]
     pieces = [piece for part, bias in biases if bias is not None for piece in part.pieces(bias)]
-    return Line(form.take(slab), form.kind, form.inputs, pack_bias(pieces) if pieces else None, parts)
+    return PanelMatrix(form.take(slab), form.kind, form.inputs, pack_bias(pieces) if pieces else None, parts)
 
 
 def _pack(work: Callable[[], None], rows: Weights, *, release: bool) -> None:

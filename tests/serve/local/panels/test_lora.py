@@ -11,9 +11,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from tunesmith.kernels.serving.step_args import LORA_PARTS, PART_B, PART_FIRST, PART_LAST
 from tunesmith.models.adapters import AdapterManifest, write_adapter
 from tunesmith.serve.engine.model import SequenceChunk
-from tunesmith.serve.local.adapter_panels import Part, pack_adapter
 from tunesmith.serve.local.adapters import LowRank
 from tunesmith.serve.local.llama_runner import CompiledRunner
+from tunesmith.serve.local.panels.lora import Part, pack_adapter
 from tunesmith.serve.local.torch_weights import weights_of
 from tunesmith.serve.local.transformers_runner import TransformersRunner
 from tunesmith.system.pages import SpareSlab

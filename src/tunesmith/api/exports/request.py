@@ -16,7 +16,7 @@ SETTINGS = {"data_dir", "cache_dir", "bases", "aliases", "base_model", "disk_res
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class ExportRequest:
     """A model, and how it is to be written."""
 
     model: str
@@ -27,7 +27,7 @@ class Order:
     system_message: str | None = None
 
     def to_json(self, target: Path, settings: Settings) -> JsonObject:
-        """The order as it goes through the pipe."""
+        """The request as it goes through the pipe."""
         return {
             "model": self.model,
             "base_model": self.base_model,
@@ -40,9 +40,9 @@ class Order:
         }
 
 
-def order_from_json(value: JsonObject) -> tuple[Order, Path, Settings]:
-    """The order, the folder that is to be made, and the settings it is made with."""
-    order = Order(
+def request_from_json(value: JsonObject) -> tuple[ExportRequest, Path, Settings]:
+    """The request, the folder that is to be made, and the settings it is made with."""
+    request = ExportRequest(
         model=str(value["model"]),
         base_model=str(value["base_model"]),
         directory=Path(str(value["directory"])),
@@ -50,4 +50,4 @@ def order_from_json(value: JsonObject) -> tuple[Order, Path, Settings]:
         width=cast(Width, value["width"]),
         system_message=cast(str | None, value["system_message"]),
     )
-    return order, Path(str(value["target"])), Settings.model_validate(value["settings"])
+    return request, Path(str(value["target"])), Settings.model_validate(value["settings"])

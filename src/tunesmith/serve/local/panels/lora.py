@@ -48,22 +48,22 @@ class PanelAdapter:
 
 
 def pack_adapter(
-    lines: Sequence[Sequence[LowRank | None]], parts: Sequence[Sequence[Part]], memory: SpareSlab
+    updates: Sequence[Sequence[LowRank | None]], parts: Sequence[Sequence[Part]], memory: SpareSlab
 ) -> PanelAdapter:
     """Packs an adapter's updates.
 
-    `lines`: for each matrix, the updates of its parts, None for a part without one.
+    `updates`: for each matrix, the updates of its parts, None for a part without one.
     """
-    table = numpy.zeros((len(lines), LORA_COLUMNS), numpy.int64)
-    size = sum(_bytes(lows, of_line) for lows, of_line in zip(lines, parts, strict=True))
+    table = numpy.zeros((len(updates), LORA_COLUMNS), numpy.int64)
+    size = sum(_bytes(lows, of_matrix) for lows, of_matrix in zip(updates, parts, strict=True))
     slab = memory.take(size)
-    for row, lows, of_line in zip(table, lines, parts, strict=True):
+    for row, lows, of_matrix in zip(table, updates, parts, strict=True):
         if not any(lows):
             continue
         a = pack([low.a for low in lows if low], "float32", slab)
         row[LORA_A], row[LORA_PANELS] = a.ctypes.data, len(a)
         offset = panel = 0
-        for number, (low, part) in enumerate(zip(lows, of_line, strict=True)):
+        for number, (low, part) in enumerate(zip(lows, of_matrix, strict=True)):
             if low is not None:
                 b, rank = pack(part.pieces(low.b), "float32", slab), low.a.shape[0]
                 b *= numpy.float32(low.scale)
