@@ -99,6 +99,17 @@ class ServerFault(TunesmithError):
     """Our own fault, or the machine's; raised only before anything was committed."""
 
 
+class WeightsMissing(ServerFault):
+    """The files of a tuned model are not here.
+
+    Clients repeat a request that was answered with a 500, and this one cannot be answered before somebody has put the
+    files back.
+    """
+
+    status = 400
+    type = "invalid_request_error"
+
+
 class ServiceUnavailable(TunesmithError):
     """Something that is needed does not answer; trying again later helps."""
 

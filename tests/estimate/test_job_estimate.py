@@ -240,6 +240,15 @@ def test_a_benchmark_is_cached_per_base_and_hardware(tmp_path: Path) -> None:
     assert read_benchmark(path) is None
 
 
+def test_benchmarks_that_differ_at_the_end_of_a_long_name_are_two(tmp_path: Path) -> None:
+    hardware = "Intel(R) Xeon(R) Platinum 8480+ 16 threads, NVIDIA H100 80GB HBM3, rank 16"
+    base = "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"
+    paths = [benchmark_path(tmp_path, base, hardware + rest) for rest in ("", " over int8", " over int4")]
+    assert len(set(paths)) == 3
+    assert max(len(path.stem) for path in paths) <= 120
+    assert benchmark_path(tmp_path, base, hardware) == paths[0]
+
+
 def test_a_learning_rate_in_the_place_of_its_multiplier_is_pointed_out() -> None:
     assert rate_warning(0.0001, 2.5e-4) == (
         "learning_rate_multiplier 0.0001 gives a learning rate of 2.5e-08 (0.0001 x the base rate 0.00025), which"

@@ -70,6 +70,13 @@ def test_no_piece_holds_a_copy_before_it_is_packed() -> None:
     assert numpy.array_equal(widen(panels).transpose(0, 2, 1).reshape(64, 16), expected)
 
 
+def test_what_is_no_number_stays_none_in_bfloat16() -> None:
+    bits = numpy.array([0x7F800001, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FC00000], numpy.uint32)
+    numbers = numpy.broadcast_to(bits.view(numpy.float32)[:, None], (4, 16))
+    slab = ArraySlab(numpy.zeros(panel_bytes([numbers], "bfloat16"), numpy.uint8))
+    assert numpy.isnan(widen(pack([numbers], "bfloat16", slab))[0, :, :4]).all()
+
+
 @pytest.mark.parametrize("stored", KINDS)
 def test_numbers_in_float32_are_those_of_torch(stored: str) -> None:
     special = [0.0, -0.0, 1.0, -65504.0, 6e-8, float("inf"), float("nan"), 3.14159]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tunesmith import __version__
-from tunesmith.errors import ServerFault
+from tunesmith.errors import ServerFault, WeightsMissing
 from tunesmith.models.adapters import (
     FORMAT_VERSION,
     MANIFEST_FILE,
@@ -42,6 +42,16 @@ def test_directory_without_a_manifest_is_no_adapter(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").unlink()
     with pytest.raises(ServerFault, match="no usable adapter"):
         read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "adapter_model.safetensors", "adapter_config.json"])
+def test_a_missing_file_is_no_fault_that_asking_again_would_mend(tmp_path: Path, file: str) -> None:
+    write_adapter(tmp_path, {NAME: torch.zeros(4, 8)}, MANIFEST)
+    (tmp_path / file).unlink()
+    with pytest.raises(WeightsMissing, match=f"its {file} is missing") as caught:
+        check_tensors(tmp_path)
+    assert (caught.value.status, caught.value.code) == (400, "model_without_weights")
+    assert caught.value.__notes__ == [f"The adapter's files: {tmp_path}"]
 
 
 def test_changed_tensors_are_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from tests.render.bases import make_base
 from tests.render.native.families import family_base
 
-from tunesmith.errors import ServerFault
+from tunesmith.errors import ServerFault, WeightsMissing
 from tunesmith.models.adapters import AdapterManifest, write_adapter, write_manifest
 from tunesmith.models.directory import fingerprint
 from tunesmith.render.renderer import Renderer, load_renderer
@@ -223,6 +223,31 @@ def test_a_base_that_is_being_loaded_is_never_evicted(bases: list[Path], tmp_pat
     assert loader.loaded.count(slow) == 1
 
 
+def test_bases_without_room_beside_each_other_are_loaded_one_after_the_other(bases: list[Path], tmp_path: Path) -> None:
+    """Together they would take more than the limit while they are loaded, and until another one is asked for."""
+    under_way: set[Path] = set()
+    together: list[int] = []
+
+    def load(base_dir: Path, settings: Settings) -> QuietEngine:
+        under_way.add(base_dir)
+        time.sleep(0.05)  # for another load to begin
+        together.append(len(under_way))
+        under_way.discard(base_dir)
+        return QuietEngine()
+
+    write_weights(bases[0], mebibytes=4)
+    pool = Pool(Settings(data_dir=tmp_path, serve_memory_mib=2), load)  # room for the first alone, or for both others
+    threads = [threading.Thread(target=pool.open, args=(base,)) for base in bases]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(together) == 3
+    assert max(together) <= 2
+    held = sum(pool.counted_bytes(base) for base in pool.resident())
+    assert held <= pool.limit_bytes, pool.resident()
+
+
 def test_closing_while_a_base_is_loaded_unloads_it_afterwards(bases: list[Path], tmp_path: Path) -> None:
     loader = Loader()
     loader.gate.clear()
@@ -297,6 +322,19 @@ def test_an_adapter_that_is_gone_is_a_sentence(bases: list[Path], tmp_path: Path
     with pytest.raises(ServerFault, match="no usable adapter"):
         Pool(Settings(data_dir=tmp_path), loader).open(bases[0], tmp_path / "gone")
     assert loader.loaded == []  # nothing was loaded for it
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_tuned_weights_without_a_file_are_a_sentence(
+    bases: list[Path], renderer: Renderer, tmp_path: Path, file: str
+) -> None:
+    manifest = AdapterManifest("a", fingerprint(bases[0]), renderer.name, 0, 0.0, (), step=1, adapter="none")
+    write_manifest(bases[1], replace(manifest, sha256="of b"))
+    (bases[1] / file).unlink()
+    loader = Loader()
+    with pytest.raises(WeightsMissing, match=r"no usable weights: its .* is missing"):
+        Pool(Settings(data_dir=tmp_path), loader).open(bases[0], bases[1])
+    assert loader.loaded == []
 
 
 def test_an_adapter_is_served_with_the_renderer_it_was_trained_with(

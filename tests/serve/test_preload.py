@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.serve.engine.protocol import GenerateRequest, Generation
@@ -130,7 +131,7 @@ def start(base_dir: Path, tmp_path: Path) -> Start:
     ) -> tuple[Pool, Loads, threading.Thread]:
         common = {"data_dir": tmp_path / "data", "bases": {"tiny": str(base_dir)}}
         settings, loads = Settings.model_validate(common | changes), Loads()
-        LastBase(settings.paths).keep(base_dir, name)
+        LastBase(settings.paths).keep(directory, name)
         pool = Pool(settings, loads, LastBase(settings.paths).keep)
         thread = preloading(settings, pool)
         assert thread is not None
@@ -227,6 +228,18 @@ def test_without_memory_for_the_last_base_none_is_loaded(start: Start) -> None:
     thread.start()
     thread.join(10)
     assert (loads.events, pool.resident()) == ([], ())
+
+
+def test_a_last_base_whose_files_cannot_be_read_is_named_in_the_log(start: Start, other: Path) -> None:
+    """An exception that nobody expects would be a traceback of the thread, which pytest makes an error."""
+    (other / "model.safetensors").unlink()
+    (other / "model.safetensors").write_bytes(b"{")
+    pool, loads, thread = start(name="", directory=other)
+    with capture_logs() as said:
+        thread.start()
+        thread.join(10)
+    assert (loads.events, pool.resident()) == ([], ())
+    assert [entry["event"] for entry in said] == ["serve_preload: the base could not be loaded"]
 
 
 @pytest.mark.parametrize("left", ["gone", "{"], ids=["another-place", "damaged"])

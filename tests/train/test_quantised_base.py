@@ -97,6 +97,15 @@ def test_its_weights_take_the_bytes_of_their_blocks(base: Path, make_spec: Make)
     assert 0.29 < sizes[2] / sizes[0] < 0.45  # a matrix of 288 inputs and one of 64 are in 8 bits
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_base_of_16_bits_is_read_as_it_is(base: Path, make_spec: Make, kind: Quantization) -> None:
+    """A copy in float32 would take more memory than training beside the base as it is."""
+    loaded = load_base(make_spec(base_dir=base, quantization=kind), Device("cpu", torch.float32))
+    named = loaded.model.named_parameters()
+    matrices = [weight for name, weight in named if weight.ndim == 2 and "lora_" not in name]
+    assert {weight.dtype for weight in matrices} == {torch.bfloat16}
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [({"packing": False}, "packing is off"), ({"lora_dropout": 0.1}, "the adapter has dropout")],

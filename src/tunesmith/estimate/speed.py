@@ -6,10 +6,13 @@ as JSON per base and hardware, and the arithmetic.
 
 import re
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.system.checked_json import read_checked, write_checked
+
+LONGEST_NAME = 120  # characters of a file's name, without its end
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,10 @@ def benchmark_path(cache: Path, base: str, hardware: str) -> Path:
 
     The names are made safe for a file system.
     """
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{base}--{hardware}")[:120]
+    whole = f"{base}--{hardware}"
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", whole)
+    if len(safe) > LONGEST_NAME:  # what is cut off may be all that two differ in, such as the bits of the weights
+        safe = f"{safe[: LONGEST_NAME - 17]}-{sha256(whole.encode()).hexdigest()[:16]}"
     return cache / "benchmarks" / f"{safe}.json"
 
 

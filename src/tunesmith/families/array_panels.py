@@ -30,6 +30,7 @@ DTYPES: dict[Width, numpy.dtype[numpy.generic]] = {
     "bfloat16": numpy.dtype("uint16"),
 }
 QUANTISED: dict[Width, Number] = {"int8": Number.INT8, "int4": Number.INT4}
+_QUIET = numpy.uint32(0x40)  # of a bfloat16 that is no number: without this bit it could become infinite
 CHUNK = 1 << 22  # numbers that one thread packs or widens at a time
 
 
@@ -209,7 +210,8 @@ class _Rounded:
 def _bfloat16(numbers: NDArray[numpy.float32]) -> NDArray[numpy.uint16]:
     """The nearest bfloat16 numbers, of two as near the even one; no numbers stay no numbers."""
     bits = numpy.ascontiguousarray(numbers).view(numpy.uint32)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(numpy.uint16)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    return numpy.where(numpy.isnan(numbers), bits >> 16 | _QUIET, rounded).astype(numpy.uint16)
 
 
 def _panels(parts_OI: Sequence[Weights]) -> int:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, Field, StrictInt, TypeAdapter, ValidationError
 
 from tunesmith import __version__
-from tunesmith.errors import ServerFault
+from tunesmith.errors import ServerFault, WeightsMissing
 from tunesmith.settings import AdapterKind
 from tunesmith.system.atomic_write import make_directories, write_atomically
 
@@ -127,9 +127,7 @@ def read_manifest(directory: Path) -> AdapterManifest:
         _refuse_newer_format(data, directory)
         manifest = _MANIFEST.validate_json(data, strict=True)
     except OSError as error:
-        raise unusable_adapter(
-            directory, f"This model has no usable adapter: {_reason(error, MANIFEST_FILE)}"
-        ) from error
+        raise _unreadable(directory, error, MANIFEST_FILE) from error
     except ValidationError as error:
         raise unusable_adapter(
             directory,
@@ -161,15 +159,27 @@ def unusable_adapter(directory: Path, message: str) -> ServerFault:
 
     Clients of the API see the message, so the directory is only in the log, as a note of the exception.
     """
-    error = ServerFault(message)
+    return _with_place(ServerFault(message), directory)
+
+
+def missing_file(directory: Path, file: str, what: str = "adapter") -> ServerFault:
+    """The error for a tuned model without one of its files."""
+    text = f"This model has no usable {what}: its {file} is missing. Restore the file, or train again."
+    return _with_place(WeightsMissing(text, param="model", code="model_without_weights"), directory)
+
+
+def _unreadable(directory: Path, error: OSError, file: str) -> ServerFault:
+    """The error for a file that is missing, or that the system does not read."""
+    if isinstance(error, FileNotFoundError):
+        return missing_file(directory, file)
+    return unusable_adapter(
+        directory, f"This model has no usable adapter: its {file} cannot be read ({error.strerror})."
+    )
+
+
+def _with_place(error: ServerFault, directory: Path) -> ServerFault:
     error.add_note(f"The adapter's files: {directory}")
     return error
-
-
-def _reason(error: OSError, file: str) -> str:
-    if isinstance(error, FileNotFoundError):
-        return f"its {file} is missing. Restore the file, or train again."
-    return f"its {file} cannot be read ({error.strerror})."
 
 
 def _faults(error: ValidationError) -> str:
@@ -195,9 +205,7 @@ def check_tensors(directory: Path) -> None:
         with (directory / TENSORS_FILE).open("rb") as file:
             digest = file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise unusable_adapter(
-            directory, f"This model has no usable adapter: {_reason(error, TENSORS_FILE)}"
-        ) from error
+        raise _unreadable(directory, error, TENSORS_FILE) from error
     manifest = read_manifest(directory)
     if digest != manifest.sha256:
         raise unusable_adapter(
@@ -217,7 +225,7 @@ def _check_config(directory: Path, manifest: AdapterManifest) -> None:
         data = (directory / CONFIG_FILE).read_bytes()
         config = _CONFIG.validate_json(data)
     except OSError as error:
-        raise unusable_adapter(directory, f"This model has no usable adapter: {_reason(error, CONFIG_FILE)}") from error
+        raise _unreadable(directory, error, CONFIG_FILE) from error
     except ValidationError as error:
         raise unusable_adapter(
             directory,

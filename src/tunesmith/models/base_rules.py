@@ -80,6 +80,11 @@ def bad_sizes(config: JsonObject, tensors: Mapping[str, Tensor]) -> str | None:
         value = config.get(key)
         if value is not None and not (type(value) is int and 1 <= value <= largest):
             return f"its config.json has {key} {str(value)[:40]}, and its largest tensor is {largest:,} wide"
+    heads, kv_heads = config.get("num_attention_heads"), config.get("num_key_value_heads")
+    if isinstance(heads, int) and isinstance(kv_heads, int) and heads % kv_heads:
+        return (
+            f"its config.json has num_attention_heads {heads}, which is no multiple of num_key_value_heads {kv_heads}"
+        )
     layers, context = config.get("num_hidden_layers"), config.get("max_position_embeddings")
     there = {found[1] for name in tensors if (found := _LAYER.search(name))}
     if not (type(layers) is int and layers >= 1 and (layers <= len(there) or not there)):

@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING
 
 from tunesmith.errors import ServerFault
 from tunesmith.families.table import WHOLES
-from tunesmith.models.adapters import MANIFEST_FILE, AdapterManifest, check_tensors, read_manifest, write_manifest
+from tunesmith.models.adapters import (
+    MANIFEST_FILE,
+    AdapterManifest,
+    check_tensors,
+    missing_file,
+    read_manifest,
+    write_manifest,
+)
 from tunesmith.system.atomic_write import make_directories, sync
 
 if TYPE_CHECKING:
@@ -36,6 +43,13 @@ def own_base(directory: Path) -> Path | None:
         if (place / "config.json").is_file():
             return place
     return None
+
+
+def require_files(directory: Path) -> None:
+    """Raises WeightsMissing where tuned weights lack what every base has."""
+    for file in ("config.json", "tokenizer.json", "*.safetensors"):
+        if next(directory.glob(file), None) is None:
+            raise missing_file(directory, file, "weights")
 
 
 def write_model(

@@ -3,12 +3,15 @@
 The least recently used base goes first. A base that is loaded before anyone asks (`preload`) gives way to one that is
 asked for: its load ends, and what it held is free before the other begins.
 
+Bases that have no room beside each other are loaded one after the other, however many are asked for at once.
+
 Thread-safe. `open` may take seconds and must not run on the event loop; a base that is not compiled imports torch.
 """
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -20,6 +23,11 @@ from tunesmith import __version__
 from tunesmith.errors import ServerFault
 from tunesmith.models.adapters import MANIFEST_FILE, NO_ADAPTER, AdapterManifest, read_manifest, unusable_adapter
 from tunesmith.models.directory import fingerprint
+<<<<<<< HEAD
+=======
+from tunesmith.models.facts import QUANTISED_BYTES, block_bytes, compiled_width, count_text_parameters
+from tunesmith.models.tuned import require_files
+>>>>>>> h10-a23
 from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.serve.chat.schema import for_older_llguidance
 from tunesmith.serve.engine.grammar import Grammars
@@ -32,6 +40,27 @@ from tunesmith.system.activity import doing
 from tunesmith.system.memory import total_memory
 
 CLOSE_SECONDS = 5.0
+<<<<<<< HEAD
+=======
+LOOK_SECONDS = 0.1  # between two looks at whether a load that waits for another is to end
+HANDOVER_SECONDS = 0.2  # in which who waited for a base asks it, before it may be unloaded for another
+FLOAT32_BYTES = 4
+INT4_INPUTS = 256  # of a block of 4 bits
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that can answer: a base in memory, its renderer, and an adapter."""
+
+    engine: Engine
+    renderer: Renderer
+    adapter: Path | None  # None also for fully tuned weights, which are the engine's own
+    fingerprint: str  # 10 hex digits of what decides the answers: base, number format, adapter, our version
+    grammars: Grammars
+    tuned: str = NO_ADAPTER  # SHA-256 of the tuned weights that answer, as their manifest has it
+    project: str = ""  # whose requests these are, for the prefix cache and the order of the queue
+    background: bool = False  # nobody waits for its answers: all others go first
+>>>>>>> h10-a23
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +71,14 @@ class _Base:
     nbytes: int  # 0 if another server has the weights
     grammars: Grammars
     tuned: str  # SHA-256 of its weights where they are tuned ones
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """A load that has its room: it waits for no other."""
+
+    future: "Future[_Base]"
+    nbytes: int
 
 
 def load_local_engine(base_dir: Path, settings: Settings) -> Engine:
@@ -75,6 +112,7 @@ class Pool:
         self._load, self._asked = load, asked
         self.limit_bytes = settings.serve_memory_mib * 2**20 or total_memory() // 2
         self._bases: OrderedDict[Path, Future[_Base]] = OrderedDict()
+        self._begun: dict[Path, _Load] = {}
         self._spare: SpareLoad | None = None
         self._closed = False
         self._lock = Lock()
@@ -89,6 +127,7 @@ class Pool:
         """
         manifest = None if adapter_dir is None else read_manifest(adapter_dir)
         if adapter_dir is not None and manifest is not None and manifest.adapter == "none":
+            require_files(adapter_dir)
             base_dir, adapter_dir, base_name = adapter_dir, None, ""
         base = self._base(base_dir, base_name)
         self._asked(base_dir, base_name)
@@ -188,7 +227,7 @@ class Pool:
 
     def _load_base(self, base_dir: Path, base_name: str, future: "Future[_Base]") -> None:
         try:
-            base = self._loaded(base_dir, base_name)
+            base = self._loaded(base_dir, base_name, future)
         except BaseException as error:
             if isinstance(error, GaveWay):
                 error.__traceback__ = None  # its frames hold what the load had made
@@ -197,11 +236,19 @@ class Pool:
             future.set_exception(error)
         else:
             future.set_result(base)
+        with self._lock:
+            self._begun.pop(base_dir, None)
 
-    def _loaded(self, base_dir: Path, base_name: str) -> _Base:
+    def _loaded(self, base_dir: Path, base_name: str, future: "Future[_Base]") -> _Base:
         remote = base_name in self._settings.serve_remote
+<<<<<<< HEAD
         nbytes = 0 if remote else weight_bytes(base_dir, self._settings)
         self._evict(nbytes, keep=base_dir)
+=======
+        nbytes = 0 if remote else _weight_bytes(base_dir, self._settings)
+        if nbytes:
+            self._make_room(nbytes, base_dir, future)
+>>>>>>> h10-a23
         load = _remote(base_name) if remote else self._load
         with doing(f"loading the base model {base_name}".rstrip()):
             give_way()
@@ -220,21 +267,40 @@ class Pool:
         used = sum(future.result().nbytes for future in self._bases.values() if future.exception() is None)
         return used + weight_bytes(base_dir, self._settings) <= self.limit_bytes
 
-    def _evict(self, wanted: int, keep: Path) -> None:
-        """Unloads bases until `wanted` bytes fit, or no other is left."""
-        with self._lock:
-            loaded = {path: future for path, future in self._bases.items() if path != keep and future.done()}
-            used = sum(future.result().nbytes for future in loaded.values())
-            evicted = []
-            for path, future in loaded.items():
-                if used + wanted <= self.limit_bytes:
-                    break
-                if not future.result().nbytes:
-                    continue
-                used -= future.result().nbytes
-                evicted.append(self._bases.pop(path))
-        for future in evicted:
-            _unload(future)
+    def _make_room(self, wanted: int, base_dir: Path, future: "Future[_Base]") -> None:
+        """Waits for loads beside which `wanted` bytes have no room, and unloads bases until they have it.
+
+        A base larger than the limit is loaded alone.
+        """
+        while True:
+            give_way()
+            with self._lock:
+                under_way = [load for load in self._begun.values() if not load.future.done()]
+                needed = wanted + sum(load.nbytes for load in under_way)
+                begins = not under_way or needed <= self.limit_bytes
+                if begins:
+                    self._begun[base_dir] = _Load(future, wanted)
+                    evicted = self._take_out(needed, keep=base_dir)
+            if begins:
+                break
+            if wait([load.future for load in under_way], LOOK_SECONDS, FIRST_COMPLETED).done:
+                time.sleep(HANDOVER_SECONDS)
+        for one in evicted:
+            _unload(one)
+
+    def _take_out(self, wanted: int, keep: Path) -> "list[Future[_Base]]":
+        """The bases to unload until `wanted` bytes fit, or no other is left. The caller holds the lock."""
+        loaded = {path: future for path, future in self._bases.items() if path != keep and future.done()}
+        used = sum(future.result().nbytes for future in loaded.values())
+        evicted = []
+        for path, future in loaded.items():
+            if used + wanted <= self.limit_bytes:
+                break
+            if not future.result().nbytes:
+                continue
+            used -= future.result().nbytes
+            evicted.append(self._bases.pop(path))
+        return evicted
 
 
 def _remote(base_name: str) -> Callable[[Path, Settings], Engine]:

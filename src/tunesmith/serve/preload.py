@@ -18,7 +18,7 @@ from pathlib import Path
 
 import structlog
 
-from tunesmith.errors import InvalidRequest, ServerFault
+from tunesmith.errors import InvalidRequest
 from tunesmith.models.directory import is_present, materialise
 from tunesmith.models.gguf.block_index import block_places
 from tunesmith.models.registry import BaseModel, resolve_base
@@ -75,8 +75,8 @@ def _preload(work: _Preload, base: BaseModel | None) -> None:
             _load(work, found, name)
     except GaveWay:
         log.info("serve_preload: another base was asked for first", base=name)
-    except (InvalidRequest, ServerFault, OSError) as error:
-        log.warning("serve_preload: the base could not be loaded", base=name, why=str(error))
+    except Exception as error:  # whatever its files hold; nobody waits for this thread
+        log.warning("serve_preload: the base could not be loaded", base=name, why=str(error) or type(error).__name__)
 
 
 def _named(base: BaseModel, settings: Settings) -> AskedBase | None:
@@ -134,7 +134,7 @@ def _at_low_priority(work: Callable[[], None]) -> None:
     def run() -> None:
         with suppress(OSError, AttributeError):  # a system where threads have no priority of their own
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW_PRIORITY)
-        with suppress(OSError, ImportError):  # the load says what is wrong
+        with suppress(Exception):  # the load says what is wrong
             work()
 
     thread = threading.Thread(target=run, name="tunesmith-preload-files", daemon=True)

@@ -65,7 +65,7 @@ def load_base(spec: TrainSpec, device: Device, ranks: Ranks = ONE_RANK) -> Loade
 def _with_adapter(spec: TrainSpec, device: Device) -> LoadedBase:
     if device.is_gpu and spec.options.quantization == "none":
         _check_weights(spec, device)
-    if device.dtype == torch.float32 and not device.is_gpu and spec.options.quantization == "none":
+    if device.dtype == torch.float32 and not device.is_gpu and spec.options.quantization != "nf4":
         model = load_as_stored(spec.base_dir, DTYPES[width_in_memory(spec)])
         widen_vectors(model)
     else:

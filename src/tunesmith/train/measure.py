@@ -197,7 +197,7 @@ def _keeps_layouts(options: TrainingOptions) -> bool:
 def _conditions(options: TrainingOptions, threads: int, ranks: int = 1) -> str:
     trained = f"rank {options.lora_rank}" if options.adapter == "lora" else "all weights"
     trained += f" over {_blocks(options)}" if _blocks(options) else ""
-    together = f"{ranks} processes, " if ranks > 1 else ""  # before what a long name may cut off
+    together = f"{ranks} processes, " if ranks > 1 else ""
     return f"{together}{hardware_name(threads)}, {trained}"
 
 

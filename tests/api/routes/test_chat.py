@@ -167,6 +167,21 @@ def test_an_answer_says_which_tuned_weights_gave_it(client: TestClient, tuned: s
             assert client.post("/v1/completions", json=body).headers["x-tunesmith-adapter"] == expected
 
 
+@pytest.mark.parametrize(
+    "path", [CHAT, "/v1/completions", "/v1/engines/{}/completions", "/v1/engines/{}/chat/completions"]
+)
+def test_a_model_whose_files_are_gone_is_refused_on_every_path(
+    client: TestClient, tuned: str, store: Store, refused: Refused, path: str
+) -> None:
+    model = store.models.get(tuned)
+    assert model is not None
+    (model.adapter_dir / "manifest.json").unlink()
+    asked = {"messages": PARIS} if path.endswith("chat/completions") else {"prompt": "The sea"}
+    error = refused(client.post(path.format(tuned), json={"model": tuned, **asked}), 400)
+    assert error["message"].startswith("This model has no usable adapter: its manifest.json is missing.")
+    assert (error["param"], error["code"]) == ("model", "model_without_weights")
+
+
 def test_a_deleted_model_is_gone(client: TestClient, tuned: str, refused: Refused) -> None:
     assert client.delete(f"/v1/models/{tuned}").status_code == 200
     for name in (tuned, "gpt-nonexistent"):

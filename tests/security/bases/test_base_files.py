@@ -71,6 +71,10 @@ CASES: dict[str, tuple[Break, str]] = {
     "no head": (lambda d: set_config(d, num_attention_heads=0), "its config.json has num_attention_heads 0, and its"),
     "negative": (lambda d: set_config(d, intermediate_size=-1), "its config.json has intermediate_size -1, and its"),
     "true": (lambda d: set_config(d, num_key_value_heads=True), "its config.json has num_key_value_heads True, and"),
+    "odd heads": (
+        lambda d: set_config(d, num_attention_heads=4, num_key_value_heads=3),
+        "its config.json has num_attention_heads 4, which is no multiple of num_key_value_heads 3",
+    ),
     "long": (lambda d: set_config(d, max_position_embeddings=10**15), "its config.json has max_position_embeddings"),
     "added ids": (set_tokenizer(added_tokens=[{"id": 10**9}]), "its tokenizer.json has a token with the id 1000000000"),
     "ids": (set_tokenizer(model={"vocab": {"a": 4 * 10**9}}), "its tokenizer.json has a token with the id 4000000000"),

@@ -196,6 +196,24 @@ def test_an_adapter_of_another_size_is_refused(runner: Callable[[PreTrainedModel
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
+def test_an_adapter_whose_halves_differ_in_rank_is_refused(
+    runner: Callable[[PreTrainedModel], Runner], tmp_path: Path
+) -> None:
+    """Compiled code would read beyond the end of the smaller one."""
+    model = make("llama")
+    adapter = write_sparse_adapter(model, tmp_path)
+    tensors = load_tensors(adapter)
+    name = next(name for name in tensors if name.endswith("v_proj.lora_B.weight"))
+    write_adapter(
+        adapter,
+        tensors | {name: tensors[name][:, :2].contiguous()},
+        AdapterManifest("tiny", "x", "y", 4, 8.0, ("q_proj",), step=1),
+    )
+    with pytest.raises(ServerFault, match="does not fit its base"):
+        runner(model).read_adapter(adapter)
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
 def test_an_adapter_that_lacks_a_layer_is_refused_and_never_answered_by_the_base(
     runner: Callable[[PreTrainedModel], Runner], tmp_path: Path
 ) -> None:

@@ -21,7 +21,14 @@ from starlette.routing import Match
 
 from tunesmith.api.http.audit import note_refusal
 from tunesmith.api.http.body import TOO_DEEP
-from tunesmith.errors import DiskFull, InvalidRequest, NotFound, ServiceUnavailable, TunesmithError
+from tunesmith.errors import (
+    DiskFull,
+    InvalidRequest,
+    NotFound,
+    ServiceUnavailable,
+    TunesmithError,
+    WeightsMissing,
+)
 from tunesmith.settings import Settings
 from tunesmith.wire.faults import explain, fine_tuning_wording
 from tunesmith.wire.jobs import hint_about_unknown
@@ -102,7 +109,7 @@ def _ours(request: Request, error: Exception) -> JSONResponse:
     ours = cast(TunesmithError, error)
     if isinstance(ours, DiskFull):  # a caller can repeat it at will: no traceback
         log.error("no room on the disk", path=request.url.path, reason=ours.message)
-    elif ours.status >= 500:
+    elif ours.status >= 500 or isinstance(ours, WeightsMissing):  # only the log says where the files should be
         log.error("fault", path=request.url.path, exception="".join(format_exception(ours)))
     note_refusal(request.scope, ours)
     retry = False if ours.status == DiskFull.status else None

@@ -25,7 +25,7 @@ from tunesmith.models.gguf.block_index import Places, places_of
 from tunesmith.models.gguf.config import config
 from tunesmith.models.gguf.gguf_model import GgufModel
 from tunesmith.models.gguf.metadata import open_gguf
-from tunesmith.models.gguf.tokenizer import check_tokenizer, ends, tokenizer, tokenizer_config
+from tunesmith.models.gguf.tokenizer import check_readable, check_tokenizer, ends, tokenizer, tokenizer_config
 from tunesmith.models.gguf.weights import check_names, weights_of
 from tunesmith.models.gguf.writer import file_size, write
 from tunesmith.models.headers.gguf_header import BadGguf, check_header
@@ -115,7 +115,9 @@ def _convert(gguf_file: Path, directory: Path, planned: Callable[[int], None]) -
     model, architecture = _open(gguf_file)
     found = weights_of(model, architecture)
     planned(file_size(found))
-    _write_json(directory / "tokenizer.json", tokenizer(model))
+    made = tokenizer(model)
+    check_readable(made)
+    _write_json(directory / "tokenizer.json", made)
     _write_json(directory / "config.json", config(model, architecture))
     _write_json(directory / "tokenizer_config.json", tokenizer_config(model))
     _write_json(directory / "generation_config.json", {"eos_token_id": ends(model.metadata)})

@@ -77,7 +77,7 @@ class Architecture:
 
 
 def _llama(model: GgufModel) -> JsonObject:
-    biased = "blk.0.attn_q.bias" in model.names
+    biased = any(name.endswith(".bias") for name in model.names)  # some files have them in some blocks only
     return {"hidden_act": "silu", "attention_bias": biased, "mlp_bias": False}
 
 

@@ -1,5 +1,6 @@
 """The keys of a GGUF file, and its tensors as numpy has them."""
 
+import math
 from collections.abc import Mapping
 from enum import IntEnum
 from pathlib import Path
@@ -43,7 +44,7 @@ class Metadata:
     def number(self, name: str, default: float | None = None) -> float:
         """A number; `default` where the key is missing."""
         value = default if default is not None and name not in self._fields else self.value(name)
-        if not isinstance(value, (int, float)):
+        if not isinstance(value, (int, float)) or not math.isfinite(value):
             raise InvalidRequest(f"GGUF key {name} is {value!r}, not a number: the file is damaged.")
         return float(value)
 

@@ -1,5 +1,9 @@
 """The files of a tokenizer, from a GGUF file's."""
 
+import json
+
+from tokenizers import Tokenizer
+
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.models.gguf.bpe import bpe_tokenizer, rule_of
@@ -46,6 +50,7 @@ def tokenizer(model: GgufModel) -> JsonObject:
     Raises InvalidRequest for a kind that is not read.
     """
     check_tokenizer(model)
+    _check_tokens(model)
     bytes_only = model.metadata.get("tokenizer.ggml.model") == "gpt2"
     made = bpe_tokenizer(model.metadata) if bytes_only else sentencepiece_tokenizer(model)
     begins = rule_of(model.metadata).begins if bytes_only else True
@@ -53,6 +58,26 @@ def tokenizer(model: GgufModel) -> JsonObject:
     if model.metadata.get("tokenizer.ggml.add_bos_token", begins) and start is not None:
         made["post_processor"] = _starting(model.metadata.strings("tokenizer.ggml.tokens")[start], start)
     return made
+
+
+def _check_tokens(model: GgufModel) -> None:
+    """Raises InvalidRequest for the id of a special token that is beyond the tokens."""
+    tokens = len(model.metadata.strings("tokenizer.ggml.tokens"))
+    named = [_id(model.metadata, key) for key in (*NAMES.values(), *ENDS)]
+    highest = max((one for one in named if one is not None), default=0)
+    if highest >= tokens:
+        raise InvalidRequest(
+            f"The GGUF file has {tokens:,} tokens, and its special tokens have ids up to {highest:,}: it is damaged."
+            " Download it again."
+        )
+
+
+def check_readable(made: JsonObject) -> None:
+    """Raises InvalidRequest for a tokenizer.json that the tokenizers library refuses."""
+    try:
+        Tokenizer.from_str(json.dumps(made))
+    except Exception as error:  # the library raises nothing more special
+        raise InvalidRequest(f"The GGUF file's tokenizer cannot be read: {error}. Download the file again.") from error
 
 
 def _starting(token: str, index: int) -> JsonObject:

@@ -15,6 +15,7 @@ from tunesmith.models.gguf.architectures import Architecture
 from tunesmith.models.gguf.gguf_model import GgufModel
 from tunesmith.models.gguf.metadata import EMBEDDINGS, OUTPUT, GgufTensor, values_of
 from tunesmith.models.gguf.rotation import FACTORS, LONG, SHORT
+from tunesmith.models.gguf.sizes import check_keys, check_sizes
 
 NORM = "output_norm"
 GLOBAL = {EMBEDDINGS: "model.embed_tokens.weight", OUTPUT: "lm_head.weight"}
@@ -119,8 +120,10 @@ def _split(name: str) -> tuple[str, str, str]:
 def check_names(model: GgufModel, architecture: Architecture) -> None:
     """Raises InvalidRequest naming a tensor that is missing or unknown.
 
-    transformers would draw by chance what is missing, and ignore what it does not know.
+    transformers would draw by chance what is missing, and ignore what it does not know. So for keys that fit no model
+    (`sizes`), and a tensor of another size than they say.
     """
+    check_keys(model)
     blocks = [f"blk.{index}." for index in range(model.layers)]
     needed = {EMBEDDINGS, f"{NORM}.weight"} | _all(blocks, architecture.parts, "weight")
     needed |= _all(blocks, [part for part in architecture.biased if part != NORM], "bias")
@@ -135,6 +138,7 @@ def check_names(model: GgufModel, architecture: Architecture) -> None:
             f"The GGUF file {said}, unlike the models of the architecture {model.architecture} that are read. Use the"
             " model's Hugging Face directory instead."
         )
+    check_sizes(model, architecture.parts)
 
 
 def _all(blocks: Iterable[str], parts: Iterable[str], kind: str) -> set[str]:

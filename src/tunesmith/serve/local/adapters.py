@@ -105,7 +105,8 @@ def check_fit(adapter: Adapter, sizes: Mapping[str, tuple[int, int]], directory:
     The base alone would compute such a layer. `sizes`: (out, in) of every linear layer, by module path.
     """
     for name, low in adapter.layers.items():
-        if sizes.get(name) != (low.b.shape[0], low.a.shape[1]):
+        matching = low.a.ndim == low.b.ndim == 2 and low.a.shape[0] == low.b.shape[1]
+        if not matching or sizes.get(name) != (low.b.shape[0], low.a.shape[1]):
             raise unusable_adapter(
                 directory, f"This model's adapter does not fit its base: {name} is missing or of another size."
             )
