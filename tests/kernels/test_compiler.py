@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tunesmith.kernels import compiler
 from tunesmith.kernels.compiler import cache_dir, is_cached
 from tunesmith.settings import Settings
 
@@ -77,6 +78,21 @@ def test_code_is_cached_by_its_first_call_until_the_source_changes(
     assert is_cached(load(file))  # as in a checkout made anew
     file.write_text(SOURCE.replace("2 * x", "3 * x"), "utf-8")
     assert not is_cached(load(file))
+
+
+def test_another_checkout_of_the_same_sources_has_the_code_at_once(tmp_path: Path) -> None:
+    code = "from tunesmith.kernels.doubling import double as d; print(d(21), sum(d.stats.cache_hits.values()))"
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    said = []
+    for place, source in (("one", SOURCE), ("two", SOURCE), ("three", f"{SOURCE}# other sources")):
+        package = tmp_path / place / "tunesmith"
+        shutil.copytree(Path(compiler.__file__).parent, package / "kernels")
+        (package / "__init__.py").touch()
+        (package / "kernels" / "doubling.py").write_text(source, "utf-8")
+        environment["PYTHONPATH"] = str(package.parent)
+        command = [sys.executable, "-c", code]
+        said.append(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
+    assert said == ["42 0\n", "42 1\n", "42 0\n"]
 
 
 def load(file: Path) -> Callable[[int], int]:

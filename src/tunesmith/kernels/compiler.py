@@ -81,8 +81,19 @@ def entry(function: FunctionT) -> FunctionT:
     """
     made = numba.njit(function, nogil=True, cache=True, fastmath=FAST_MATH, error_model="numpy")
     kept = made._cache
+    if (folder := _folder_of(Path(made.py_func.__code__.co_filename))) is not None:
+        kept._cache_path = kept._impl.locator._cache_path = folder
     kept._cache_file = CheckedCacheFile(kept._cache_path, kept._impl.filename_base, kept._cache_file._source_stamp)
     return cast(FunctionT, made)
+
+
+def _folder_of(source: Path) -> str | None:
+    """Where the code of one of our own files is kept; None for files of others.
+
+    Numba's folder has a name for the file's place, so that each checkout of the same sources would compile them again.
+    """
+    own = Path(__file__).parent
+    return str(Path(config.CACHE_DIR) / source.parent.relative_to(own)) if source.is_relative_to(own) else None
 
 
 class CheckedCacheFile(IndexDataCacheFile):  # type: ignore[misc]  # Numba is not typed
