@@ -137,8 +137,11 @@ def _free_port() -> int:
 
 
 def _main(directory: str, port: int, client_port: int) -> None:
+    from ray._private.utils import get_ray_address_file  # type: ignore[attr-defined]
     from ray.cluster_utils import Cluster
 
+    # A cluster's address is written there too, whatever its temp_dir; on a new machine the folder is missing.
+    Path(get_ray_address_file(None)).parent.mkdir(parents=True, exist_ok=True)
     head = {
         "num_cpus": HEAD_CPUS,
         "gcs_server_port": port,
