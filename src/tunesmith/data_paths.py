@@ -46,6 +46,11 @@ class Paths:
         return self.root / "exports"
 
     @property
+    def seals(self) -> Path:
+        """Digests of bases that nodes of a cluster have; made again where missing."""
+        return self.root / "seals"
+
+    @property
     def api_key_file(self) -> Path:
         """The first API key, mode 0600."""
         return self.root / "api-key"

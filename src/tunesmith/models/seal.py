@@ -58,6 +58,22 @@ def is_whole(directory: Path, place: Path | None = None) -> bool:
         return whole
 
 
+def sealed_digests(directory: Path, place: Path) -> dict[str, str]:
+    """The SHA-256 of each of the directory's files.
+
+    They are kept in `place`, if that can be written, and read again where a file looks otherwise than it did.
+    """
+    looks, boot = _looks(directory), _boot()
+    with suppress(ValidationError):
+        kept = _SEAL.validate_python(read_checked(place))
+        if (kept.looks, kept.boot) == (looks, boot):
+            return kept.sha256
+    found = _digests(directory)
+    with suppress(OSError):
+        write_checked(place, _SEAL.dump_python(_Seal(found, looks, boot), mode="json"))
+    return found
+
+
 def seal_file(directory: Path) -> Path:
     """Where the digests are."""
     return directory.with_name(directory.name + SUFFIX)

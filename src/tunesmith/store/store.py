@@ -125,7 +125,8 @@ class Store:
 
         A running server calls this from time to time.
         """
-        gone = self.files.expire() + self.files.tidy() + self.uploads.sweep() + delete_old_requests(self.database)
+        gone = self.files.expire() + self.files.tidy() + self.models.tidy()
+        gone += self.uploads.sweep() + delete_old_requests(self.database)
         return gone + self.sessions.expire() + (self.limits.expire() if self.limits else 0)
 
     def close(self) -> None:

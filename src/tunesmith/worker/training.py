@@ -111,7 +111,7 @@ class TrainingRun:
                 status = self._follow(trainer, relay, senders, heartbeat)
             finally:
                 trainer.stop()
-                self.store.models.publish_progress(self.job.id)  # what it saved when it was stopped
+                self.store.models.publish_progress(self.job.id, last=True)  # what it saved when it was stopped
                 senders.close()
             relay.take(senders.events())
             relay.send()
@@ -133,7 +133,7 @@ class TrainingRun:
     def _write_spec(self) -> TrainSpec:
         spec = train_spec(self.store, self.settings, self.job)
         make_directories(self.files.output)
-        if self.settings.ray_node_dir is None:  # else the node fetches it
+        if self.settings.launcher == "child" or self.settings.ray_node_dir is None:  # else the node fetches it
             self.store.models.fetch_progress(self.job.id)
         spec.write(self.files.spec(self.job.attempt))
         return spec
@@ -230,12 +230,16 @@ class TrainingRun:
         )
 
     def _finish(self, done: Done, evaluated: Evaluated | None, heartbeat: Heartbeat, spec: TrainSpec) -> None:
-        outcome: JobOutcome | None = None
+        made: _Made | None = None
+        published = False
         while True:
             try:
-                if outcome is None:  # once: it writes files
-                    outcome = self._published(done, evaluated, spec)
-                self.store.queue.finish(self.lease, outcome)
+                if made is None:  # once: it writes files
+                    made = self._made(done, evaluated, spec)
+                if not published:
+                    keep_models(self.store, self.settings, made.of_job, made.kept, made.outcome)
+                    published = True
+                self.store.queue.finish(self.lease, made.outcome)
                 break
             except ServiceUnavailable:  # everything is on disk: wait as long as the job is ours
                 heartbeat.demand()
@@ -252,13 +256,10 @@ class TrainingRun:
         except (OSError, ValueError, TunesmithError) as error:
             log.warning("the speed of the training was not kept", job=self.job.id, error=str(error))
 
-    def _published(self, done: Done, evaluated: Evaluated | None, spec: TrainSpec) -> JobOutcome:
-        """The outcome, once its files are where every machine finds them."""
+    def _made(self, done: Done, evaluated: Evaluated | None, spec: TrainSpec) -> "_Made":
         of_job = OfJob.read(self.store, self.job, spec)
         kept = self.store.jobs.checkpoints(self.job.id, limit=MOST_CHECKPOINTS).data
-        outcome = self._outcome(done, evaluated, of_job.metrics, kept)
-        keep_models(self.store, self.settings, of_job, kept, outcome)
-        return outcome
+        return _Made(of_job, kept, self._outcome(done, evaluated, of_job.metrics, kept))
 
     def _outcome(
         self, done: Done, evaluated: Evaluated | None, metrics: list[JsonObject], kept: Sequence[CheckpointRow]
@@ -272,6 +273,15 @@ class TrainingRun:
             verdict=evaluated.shown if evaluated else None,
             eval=evaluated.eval if evaluated else None,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What a job has made, before its models are where every machine finds them."""
+
+    of_job: OfJob
+    kept: Sequence[CheckpointRow]
+    outcome: JobOutcome
 
 
 def train_spec(store: Store, settings: Settings, job: JobRow) -> TrainSpec:

@@ -29,3 +29,12 @@ def start(data_dir: Path, script: Callable[..., None]) -> Start:
     spec["training_file"] = str(rows)
     files.spec(1).write_text(json.dumps(spec))
     return Start(files.spec(1), files.events(1), files.log(1), files.lock)
+
+
+def base_of(folder: Path, weights: bytes) -> Path:
+    """The folder of a base with these bytes for weights."""
+    folder.mkdir()
+    for name in ("config.json", "tokenizer.json"):
+        (folder / name).write_text("{}")
+    (folder / "model.safetensors").write_bytes(weights)
+    return folder

@@ -1,8 +1,10 @@
 """The worker's side of the Ray launcher, without a cluster."""
 
 import importlib.util
+import io
 import json
 import socket
+import threading
 import time
 from dataclasses import replace
 from importlib.machinery import ModuleSpec
@@ -16,10 +18,14 @@ from tunesmith.launch.choose import launcher_of
 from tunesmith.launch.output import LineReader
 from tunesmith.launch.protocol import Start
 from tunesmith.launch.ranks import RanksLauncher
-from tunesmith.launch.ray.follow import no_cluster
+from tunesmith.launch.ray import follow as follow_module
+from tunesmith.launch.ray.cluster import actors_of, bundle
+from tunesmith.launch.ray.follow import NO_STORAGE, PREPARING, follow, no_cluster
 from tunesmith.launch.ray.launcher import RayLauncher, check_launcher
 from tunesmith.launch.ray.order import Order
+from tunesmith.launch.ray.relay import Lost
 from tunesmith.settings import Resources, Settings
+from tunesmith.train.protocol.events import EventWriter
 
 
 @pytest.mark.parametrize("given", ["child", "auto", "local", "head:6379", "10.0.0.1:6379", "ray://head.svc:10001"])
@@ -65,6 +71,30 @@ def test_resources_are_those_of_the_base_or_of_all() -> None:
     assert Settings().resources_of("small") == Resources(gpus=0, cpus=1, memory_gib=0)
     with pytest.raises(ValidationError, match="give a whole number of GPUs, or a share of one"):
         Resources(gpus=1.5)
+
+
+def test_what_is_set_aside_on_each_of_several_nodes_is_never_nothing() -> None:
+    from ray.util.placement_group import validate_placement_group
+
+    asked = Resources(nodes=2, gpus=8, cpus=0, memory_gib=64)
+    assert bundle(asked) == {"GPU": 8, "memory": 64 * 2**30}
+    nothing = bundle(Resources(nodes=2, cpus=0))
+    assert nothing == {"CPU": 0.001}
+    validate_placement_group(bundles=[nothing, nothing], strategy="STRICT_SPREAD")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"ray_resources": {"*": {"cpus": 0.00005}}}, "precision of the fractional quantity of resource num_cpus"),
+        ({"ray_runtime_env": {"conda": "one", "pip": ["tunesmith"]}}, "cannot be specified at the same time"),
+    ],
+)
+def test_what_ray_does_not_take_is_told(start: Start, change: dict[str, object], says: str) -> None:
+    settings = Settings.model_validate({"launcher": "auto", **change})
+    order = RayLauncher(settings, {})._order(replace(start, resources=settings.resources_of("base")))
+    with pytest.raises(Lost, match=f"does not take the setting ray_runtime_env, or the job's resources: .*{says}"):
+        actors_of(order)
 
 
 def closed_port() -> int:
@@ -127,6 +157,41 @@ def test_an_order_holds_all_that_the_settings_say(start: Start, data_dir: Path) 
     assert Order.read(start.spec.with_name("order.json")) == order
     assert (order.ranks, order.silence, order.nice) == (4, 7, 3)
     assert json.loads(start.spec.with_name("order.json").read_text())["bucket"]["node_dir"] == "/node"
+
+
+def test_a_job_waits_for_an_object_storage_that_is_away_and_its_owner_reads_no_url(
+    start: Start, data_dir: Path, storage: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    away = "s3://tunesmith-is-not-there/x"
+    settings = Settings(launcher="auto", data_dir=data_dir, storage=away, ray_node_dir=Path("/node"))
+    stop, said, connected = threading.Event(), io.StringIO(), threading.Event()
+    order = RayLauncher(settings, {})._order(start)
+    found: list[int] = []
+    thread = threading.Thread(target=lambda: found.append(follow(order, said, stop, connected.set)))
+    thread.start()
+    try:
+        deadline = time.monotonic() + 30
+        while not said.getvalue():
+            assert time.monotonic() < deadline
+            assert thread.is_alive()
+            time.sleep(0.02)
+    finally:
+        stop.set()
+        thread.join(30)
+    assert found == [143]
+    assert not connected.is_set()
+    assert [json.loads(line)["message"] for line in said.getvalue().splitlines()] == [NO_STORAGE]
+    assert f"{away}: there is no such bucket" in capfd.readouterr().err
+
+
+def test_a_job_that_has_its_nodes_is_not_said_to_wait_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow_module, "QUIET_SECONDS", -1.0)
+    monkeypatch.setattr(follow_module, "waiting_for", lambda wanted: "The job waits")
+    said = io.StringIO()
+    waiting = follow_module._Waiting(Resources(), EventWriter(said))
+    for placed in (False, False, True, True):
+        waiting.tell(placed=placed)
+    assert [json.loads(line)["message"] for line in said.getvalue().splitlines()] == ["The job waits", PREPARING]
 
 
 def environment() -> dict[str, str]:

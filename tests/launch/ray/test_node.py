@@ -8,15 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.launch.ray.conftest import base_of
 
 from tunesmith import __version__
 from tunesmith.launch.protocol import Start
 from tunesmith.launch.ranks import Team
+from tunesmith.launch.ray import files as files_module
 from tunesmith.launch.ray import node as node_module
 from tunesmith.launch.ray.node import READ_BYTES, NodeTrainer, Outbox, Tail
-from tunesmith.launch.ray.order import Bucket, NodeOrder, Part
+from tunesmith.launch.ray.order import Bucket as Place
+from tunesmith.launch.ray.order import NodeOrder, Part
 from tunesmith.launch.ray.transfer import put_inputs
-from tunesmith.store.storage.bucket import open_bucket
+from tunesmith.store.storage.bucket import Bucket, StorageUnavailable, open_bucket
 from tunesmith.store.storage.model_folders import BucketFolders
 
 
@@ -115,7 +118,7 @@ def test_a_trainer_ends_when_its_worker_is_silent(
 def test_a_node_that_does_not_see_the_files_says_so(trainer: NodeTrainer, order: NodeOrder, tmp_path: Path) -> None:
     fault = trainer.start(replace(order, spec_path=tmp_path / "elsewhere.spec.json").to_json())
     assert fault is not None
-    assert fault.startswith(f"Node {trainer.node()}: it does not see the job's files in {order.data_dir}. Give all")
+    assert fault.startswith(f"Node {trainer.node()}: it does not see the job's files. Give all nodes")
     assert "set storage to a bucket and ray_node_dir" in fault
 
 
@@ -147,17 +150,13 @@ def test_threads_that_the_spec_leaves_open_are_those_of_the_job(
 def test_a_node_without_the_data_directory_gets_and_puts_all_through_the_bucket(
     trainer: NodeTrainer, order: NodeOrder, script: Callable[..., None], storage: str, tmp_path: Path
 ) -> None:
-    base = tmp_path / "base"
-    base.mkdir()
-    for name in ("config.json", "tokenizer.json"):
-        (base / name).write_text("{}")
-    (base / "model.safetensors").write_bytes(b"weights")
+    base = base_of(tmp_path / "base", b"weights")
     spec = {**json.loads(order.spec), "base_dir": str(base)}
     inputs = put_inputs(spec, order.data_dir, open_bucket(storage), 1.0)
     (base / "model.safetensors").unlink()  # the worker's alone
     (base / "config.json").unlink()
     root = tmp_path / "node"
-    given = replace(order, spec=json.dumps(spec), inputs=inputs, bucket=Bucket(storage, None, 1.0, root))
+    given = replace(order, spec=json.dumps(spec), inputs=inputs, bucket=Place(storage, None, 1.0, root))
     script(steps=4, every=2)
     assert trainer.start(given.to_json()) is None
     theirs = json.loads((root / "jobs/ftjob-1/attempt-1.spec.json").read_text())
@@ -205,7 +204,7 @@ def test_another_node_leaves_the_jobs_progress_to_the_first(
     spec = json.loads(order.spec)
     inputs = put_inputs(spec, order.data_dir, bucket, 1.0)
     team = Team(2, 1, "127.0.0.1", 1)
-    given = replace(order, inputs=inputs, bucket=Bucket(storage, None, 1.0, root), team=team)
+    given = replace(order, inputs=inputs, bucket=Place(storage, None, 1.0, root), team=team)
     script(steps=4, every=5, exit_at=3)
     assert trainer.start(given.to_json()) is None
     theirs = json.loads((root / "jobs-1/ftjob-1/attempt-1.spec.json").read_text())
@@ -216,10 +215,52 @@ def test_another_node_leaves_the_jobs_progress_to_the_first(
     assert not (root / "jobs-1/ftjob-1").exists()
 
 
-def test_a_node_names_a_free_port_of_its_own(trainer: NodeTrainer) -> None:
+def test_a_node_waits_for_an_object_storage_that_is_away(
+    trainer: NodeTrainer,
+    order: NodeOrder,
+    script: Callable[..., None],
+    storage: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = {**json.loads(order.spec), "base_dir": str(base_of(tmp_path / "base", b"weights"))}
+    inputs = put_inputs(spec, order.data_dir, open_bucket(storage), 1.0)
+    (tmp_path / "base" / "config.json").unlink()
+    refusals = iter(["away", "still away"])
+    whole = Bucket.read_whole
+
+    def read_whole(self: Bucket, key: str, size: int) -> Iterator[bytes]:
+        if (text := next(refusals, None)) is not None:
+            raise StorageUnavailable(text)
+        return whole(self, key, size)
+
+    monkeypatch.setattr(Bucket, "read_whole", read_whole)
+    monkeypatch.setattr(files_module, "RETRY_SECONDS", 0.01)
+    given = replace(order, spec=json.dumps(spec), inputs=inputs, bucket=Place(storage, None, 1.0, tmp_path / "node"))
+    script(steps=2, every=5)
+    assert trainer.start(given.to_json()) is None
+    assert read_all(trainer)[2] == 0
+
+
+def test_what_a_node_cannot_read_is_told_without_its_path(
+    trainer: NodeTrainer, order: NodeOrder, storage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "node").write_text("no directory")
+    given = replace(order, bucket=Place(storage, None, 1.0, tmp_path / "node"))
+    assert trainer.start(given.to_json()) == (
+        f"Node {trainer.node()}: a file cannot be read or written (Not a directory)."
+    )
+    assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_a_node_names_a_free_port_of_its_own_which_no_other_program_is_given(trainer: NodeTrainer) -> None:
     address, port = trainer.meeting()
-    with socket.create_server((address, port)):
+    with socket.socket() as another, pytest.raises(OSError, match="Address already in use"):
+        another.bind((address, port))
+    with socket.create_server((address, port)):  # as rank 0 does
         pass
+    assert trainer._port is not None
+    trainer._port.close()
 
 
 def test_an_outbox_gives_bytes_until_they_are_known_to_have_come() -> None:

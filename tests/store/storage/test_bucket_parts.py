@@ -62,3 +62,12 @@ def test_parts_of_an_upload_that_has_expired_are_swept_by_any(store: Store, othe
         connection.execute(update(uploads).where(uploads.c.id == gone.id).values(expires_at=ended))
     assert other.uploads.sweep() == 1
     assert [key.split("/")[1] for key in parts(bucket)] == [kept.id]
+
+
+def test_an_upload_whose_parts_stayed_behind_says_that_it_has_to_be_sent_again(store: Store, bucket: Bucket) -> None:
+    upload = begin(store, 6)
+    ids = [add(store, upload, b"abc"), add(store, upload, b"def")]
+    bucket.delete(parts(bucket)[:1])
+    with pytest.raises(InvalidRequest, match=r"are not there any more.* Cancel it, and create another one"):
+        store.uploads.complete(upload.id, ids, None)
+    assert store.uploads.cancel(upload.id).status == "cancelled"

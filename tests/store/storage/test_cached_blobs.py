@@ -18,11 +18,18 @@ from tests.store.storage.conftest import add
 
 from tunesmith.errors import InvalidRequest, ServerFault, TunesmithError
 from tunesmith.settings import Settings
-from tunesmith.store import JobFiles, JobRow, NewFile, Store, open_store
+from tunesmith.store import Blob, JobFiles, JobRow, NewFile, Store, open_store
 from tunesmith.store.queue.job_files import KEPT
 from tunesmith.store.schema.tables import files
 from tunesmith.store.storage import cached_blobs
-from tunesmith.store.storage.bucket import PART_BYTES, Bucket, StorageUnavailable, open_bucket
+from tunesmith.store.storage.bucket import (
+    PART_BYTES,
+    Bucket,
+    StorageDamaged,
+    StorageUnavailable,
+    StoredObject,
+    open_bucket,
+)
 from tunesmith.store.storage.cached_blobs import CachedBlobStore
 
 KIB_IN_GIB = 1 / 2**20
@@ -69,6 +76,37 @@ def test_bytes_that_are_not_those_of_the_row_are_refused(store: Store, other: St
         other.files.local_copy(row.id)
     assert not other.blobs.path(row.id).exists()
     assert list((other.blobs.path(row.id).parent / ".partial").iterdir()) == []
+
+
+def test_bytes_that_are_cut_off_are_refused_and_not_asked_for_again_and_again(
+    store: Store, other: Store, bucket: Bucket
+) -> None:
+    row = add(store, b"x" * (PART_BYTES + 3))
+    bucket.put_bytes(f"files/{row.id}", b"x" * 100)
+    says = f"files/{row.id} in the object storage is shorter than what was stored"
+    with pytest.raises(StorageDamaged, match=says):
+        other.files.local_copy(row.id)
+    with pytest.raises(StorageDamaged, match=says):
+        list(other.blobs.read(Blob(row.id, row.bytes, row.sha256), 4000, row.bytes))
+    assert list((other.blobs.path(row.id).parent / ".partial").iterdir()) == []
+
+
+def test_a_copy_that_is_asked_for_while_room_is_made_stays(
+    store: Store, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = add(store, b"x" * 2000)
+    path = store.blobs.path(row.id)
+    age(path)
+    find = bucket.find
+
+    def find_and_then(key: str) -> StoredObject | None:
+        found = find(key)
+        assert store.files.local_copy(row.id) == path  # somebody is told that it is here
+        return found
+
+    monkeypatch.setattr(bucket, "find", find_and_then)
+    cache(store, bucket, 1).write([b"4" * 100])
+    assert path.exists()
 
 
 def test_deleting_takes_the_bytes_from_the_bucket_and_from_every_machine(

@@ -3,7 +3,8 @@
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ from tests.buckets import keys
 from tunesmith.errors import ServerFault
 from tunesmith.settings import Settings
 from tunesmith.store import JobFiles, JobOutcome, JobRow, Lease, NewCheckpoint, Store
-from tunesmith.store.storage.bucket import PART_BYTES, Bucket
-from tunesmith.store.storage.model_folders import DIGESTS, BucketFolders
+from tunesmith.store.storage import model_folders
+from tunesmith.store.storage.bucket import PART_BYTES, Bucket, StorageUnavailable, StoredObject
+from tunesmith.store.storage.folder_cache import ABANDONED_SECONDS, DIGESTS, name_folder
+from tunesmith.store.storage.model_folders import BucketFolders
 
 Running = Callable[..., Lease]
 WEIGHTS = b"w" * (PART_BYTES + 5)
@@ -192,3 +195,237 @@ def test_a_worker_that_lost_its_job_does_not_undo_the_progress_of_the_next(bucke
     third = tmp_path / "three" / "jobs" / "x" / "output"
     BucketFolders(tmp_path / "three", bucket, 1).fetch_progress(third)
     assert contents(third) == contents(ahead)
+
+
+OTHER_WEIGHTS = b"v" * len(WEIGHTS)  # as a GPU may give at the same step
+
+
+def machine(bucket: Bucket, tmp_path: Path, name: str) -> tuple[BucketFolders, Path]:
+    """A machine's folders, and there the folder of a model."""
+    root = tmp_path / name
+    return BucketFolders(root, bucket, 1), root / "jobs" / "x" / "output" / "adapter"
+
+
+class Breaks(Exception):
+    """The machine that puts a folder is gone."""
+
+
+@contextmanager
+def broken(bucket: Bucket, at: str, error: Exception) -> Iterator[None]:
+    """Inside the block what is put under a key with this end does not arrive."""
+    put, put_bytes = bucket.put, bucket.put_bytes
+
+    def put_file(key: str, path: Path) -> None:
+        if key.endswith(at):
+            raise error
+        put(key, path)
+
+    def put_content(key: str, content: bytes) -> None:
+        if key.endswith(at):
+            raise error
+        put_bytes(key, content)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bucket, "put", put_file)
+        patch.setattr(bucket, "put_bytes", put_content)
+        yield
+
+
+def test_a_folder_that_a_lost_machine_has_put_in_part_is_replaced_by_that_of_the_next_attempt(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    (lost, first), (next_one, second) = machine(bucket, tmp_path, "one"), machine(bucket, tmp_path, "two")
+    write(first)
+    with broken(bucket, DIGESTS, Breaks()), pytest.raises(Breaks):
+        lost.publish(first)
+    write(second, **{"adapter_model.safetensors": OTHER_WEIGHTS})
+    next_one.publish(second)
+    reader, there = machine(bucket, tmp_path, "three")
+    reader.fetch(there)
+    assert contents(there) == contents(second)
+
+
+def test_progress_of_a_lost_machine_is_replaced_too(bucket: Bucket, tmp_path: Path) -> None:
+    outputs = [tmp_path / name / "jobs" / "x" / "output" for name in ("one", "two", "three")]
+    for output, weights in zip(outputs, (WEIGHTS, OTHER_WEIGHTS), strict=False):
+        progress_of(output, "step-000007")
+        (output / "progress" / "step-000007" / "values.safetensors").write_bytes(weights)
+    with broken(bucket, DIGESTS, Breaks()), pytest.raises(Breaks):
+        BucketFolders(tmp_path / "one", bucket, 1).publish_progress(outputs[0])
+    BucketFolders(tmp_path / "two", bucket, 1).publish_progress(outputs[1])
+    BucketFolders(tmp_path / "three", bucket, 1).fetch_progress(outputs[2])
+    assert contents(outputs[2]) == contents(outputs[1])
+
+
+def test_a_complete_folder_that_is_put_with_other_bits_is_none_until_all_of_it_is_there(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    (one, first), (two, second) = machine(bucket, tmp_path, "one"), machine(bucket, tmp_path, "two")
+    one.publish(write(first))
+    write(second, **{"adapter_model.safetensors": OTHER_WEIGHTS})
+    with broken(bucket, "manifest.json", Breaks()), pytest.raises(Breaks):
+        two.publish(second)
+    reader, there = machine(bucket, tmp_path, "three")
+    reader.fetch(there)
+    assert not there.exists()
+    two.publish(second)
+    reader.fetch(there)
+    assert contents(there) == contents(second)
+
+
+def test_what_an_outage_cut_off_goes_on_and_an_unchanged_file_is_not_put_again(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders, folder = machine(bucket, tmp_path, "one")
+    write(folder)
+    with broken(bucket, DIGESTS, StorageUnavailable("away")), pytest.raises(StorageUnavailable):
+        folders.publish(folder)
+    sent: list[str] = []
+    put = bucket.put
+
+    def noted(key: str, path: Path) -> None:
+        sent.append(path.name)
+        put(key, path)
+
+    monkeypatch.setattr(bucket, "put", noted)
+    folders.publish(folder)
+    (folder / "README.md").write_text("# A card")
+    folders.publish(folder)
+    assert sent == ["manifest.json", "README.md", "manifest.json"]
+    reader, there = machine(bucket, tmp_path, "two")
+    reader.fetch(there)
+    assert contents(there) == contents(folder)
+
+
+def test_a_model_whose_cards_are_written_while_it_is_fetched_comes_whole(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders, folder = machine(bucket, tmp_path, "one")
+    (write(folder) / "README.md").write_text("# A card")
+    folders.publish(folder)
+    listing = bucket.list
+    again = iter([True])
+
+    def list_and_then(prefix: str) -> Iterator[StoredObject]:
+        found = [*listing(prefix)]
+        if next(again, False):
+            (folder / "README.md").write_text("# A card with a verdict, which is longer")
+            (folder / "verdict.json").write_text("{}")
+            folders.publish(folder)
+        yield from found
+
+    monkeypatch.setattr(bucket, "list", list_and_then)
+    monkeypatch.setattr(model_folders, "AGAIN_SECONDS", 0.0)
+    reader, there = machine(bucket, tmp_path, "two")
+    reader.fetch(there)
+    assert contents(there) == contents(folder)
+
+
+def test_digests_that_are_put_again_while_they_are_read_are_read_whole(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders, folder = machine(bucket, tmp_path, "one")
+    folders.publish(write(folder))
+    listing = bucket.list
+
+    def list_and_then(prefix: str) -> Iterator[StoredObject]:
+        found = [*listing(prefix)]
+        if not (folder / "README.md").exists():
+            (folder / "README.md").write_text("# A card")
+            folders.publish(folder)
+        yield from found
+
+    monkeypatch.setattr(bucket, "list", list_and_then)
+    assert folders.is_published(folder)
+
+
+def test_of_two_processes_that_fetch_a_folder_the_slower_leaves_that_of_the_faster(tmp_path: Path) -> None:
+    faster, slower = (write(tmp_path / name) for name in (".a.1.fetching", ".a.2.fetching"))
+    (slower / "base" / "config.json").write_text("[]")
+    folder = tmp_path / "a"
+    name_folder(faster, folder, "manifest.json")
+    before = folder.stat().st_ino
+    name_folder(slower, folder, "manifest.json")
+    assert folder.stat().st_ino == before
+    (folder / "manifest.json").unlink()  # as a crash leaves it
+    name_folder(slower, folder, "manifest.json")
+    assert (folder / "base" / "config.json").read_text() == "[]"
+
+
+def test_a_model_that_is_used_or_removed_while_room_is_made_is_left_alone(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = ("a", "b", "c")
+    for name in ids:
+        BucketFolders(tmp_path / "one", bucket, 1).publish(
+            write(tmp_path / "one" / "jobs" / name / "output" / "adapter")
+        )
+    small = BucketFolders(tmp_path / "two", bucket, 0.5 * len(WEIGHTS) / 2**30)
+    first, second, third = (tmp_path / "two" / "jobs" / name / "output" / "adapter" for name in ids)
+    hour_ago = time.time() - 3600
+    for folder in (first, second):
+        small.fetch(folder)
+        os.utime(folder / "manifest.json", (hour_ago, hour_ago))
+        hour_ago += 1
+    find = bucket.find
+
+    def find_and_then(key: str) -> StoredObject | None:
+        found = find(key)
+        if "/a/" in key:
+            shutil.rmtree(first)  # another process makes room too
+        else:
+            small.fetch(second)  # somebody asks for it
+        return found
+
+    monkeypatch.setattr(bucket, "find", find_and_then)
+    small.fetch(third)
+    assert [folder.exists() for folder in (first, second, third)] == [False, True, True]
+
+
+def test_what_a_killed_process_has_fetched_in_part_goes_when_another_model_comes(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    one, folder = machine(bucket, tmp_path, "one")
+    one.publish(write(folder))
+    two, there = machine(bucket, tmp_path, "two")
+    left, coming = (there.with_name(f".adapter.{number}-1.fetching") for number in (7, 8))
+    for partial in (left, coming):
+        write(partial)
+        for path in (partial, *partial.rglob("*")):
+            os.utime(path, (0, time.time() - ABANDONED_SECONDS - 60))
+    os.utime(coming / "adapter_model.safetensors")  # a large file that still comes
+    two.fetch(there)
+    assert sorted(path.name for path in there.parent.iterdir()) == [".adapter.8-1.fetching", "adapter"]
+
+
+def test_the_last_progress_is_put_although_the_storage_did_not_answer_a_moment_ago(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    folders, output = BucketFolders(tmp_path / "one", bucket, 1), tmp_path / "one" / "jobs" / "x" / "output"
+    progress_of(output, "step-000003")
+    with broken(bucket, "journal.jsonl", StorageUnavailable("away")):
+        folders.publish_progress(output)
+    folders.publish_progress(output)  # it waits before it asks again
+    assert keys(bucket) == set()
+    folders.publish_progress(output, last=True)
+    assert {key.rpartition("/")[2] for key in keys(bucket)} == {"journal.jsonl", "digests.json", "state.json"}
+
+
+def test_what_a_node_has_put_after_its_jobs_end_goes_within_a_day(
+    store: Store, other: Store, bucket: Bucket, job: JobRow, running: Running
+) -> None:
+    store.models.clean(job.id)
+    kept = keys(bucket)
+    lease = running()
+    going_on, unknown = (
+        f"jobs/{lease.job_id}/output/progress/step-000001/values",
+        "jobs/ftjob-of-another/output/adapter/a",
+    )
+    for key in (going_on, unknown, f"jobs/{job.id}/output/progress/step-000030/values"):
+        bucket.put_bytes(key, b"late")
+    assert other.models.tidy() == 1
+    assert keys(bucket) == kept | {going_on, unknown}
+    bucket.put_bytes(f"jobs/{job.id}/output/rows/0123", b"late")
+    assert other.models.tidy() == 0  # not looked for again on that day
+    assert store.expire() == 1
+    assert keys(bucket) == kept | {going_on, unknown}

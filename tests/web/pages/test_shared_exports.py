@@ -18,6 +18,7 @@ from tests.web.pages.test_exports import tiny as tiny
 
 from tunesmith.api.exports import bucket_shelf
 from tunesmith.api.exports.bucket_shelf import SILENT_SECONDS, BucketShelf
+from tunesmith.api.exports.request import ExportRequest
 from tunesmith.api.exports.service import KEPT_SECONDS, Exports
 from tunesmith.api.exports.state import State
 from tunesmith.errors import ServiceUnavailable
@@ -243,3 +244,47 @@ def test_sweeps_take_what_is_old_silent_or_belongs_to_nothing(
     assert Exports(store, settings).sweep() == 4
     left = {key.split("/")[2] for key in keys(bucket)}
     assert (left, len(keys(bucket))) == ({"peft", "gguf"}, 4)
+
+
+def test_of_two_servers_that_begin_the_same_export_at_once_the_second_is_refused(
+    store: Store, settings: Settings, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (
+        Exports(store, settings.model_copy(update={"data_dir": tmp_path / name})) for name in ("one", "two")
+    )
+    row = store.models.get(model)
+    assert row is not None
+    request = ExportRequest(model, "tiny", row.adapter_dir, "peft")
+    refused: list[str] = []
+    listing = Bucket.list
+
+    def list_and_then(self: Bucket, prefix: str) -> Iterator[StoredObject]:
+        found = [*listing(self, prefix)]
+        with monkeypatch.context() as patch:  # the other one looks before the first has put
+            patch.setattr(Bucket, "list", listing)
+            try:
+                second.start(request)
+            except ServiceUnavailable as error:
+                refused.append(error.message)
+        yield from found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bucket, "list", list_and_then)
+        first.start(request)
+    assert refused == ["Another server is writing this export. Wait until it has ended, or cancel it."]
+    assert (first.running() is not None, second.running()) == (True, None)
+    first.stop()
+
+
+def test_a_server_whose_clock_is_ahead_leaves_what_another_writes(
+    store: Store, settings: Settings, model: str, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = State(model, "peft", "auto", "running", token="a")
+    shelf = BucketShelf(bucket, settings.paths.exports, store.leases.now)
+    shelf.begin(state)
+    ahead = SimpleNamespace(time=lambda: time.time() + SILENT_SECONDS + 60)
+    monkeypatch.setattr(bucket_shelf, "time", ahead)
+    other = Exports(store, settings)
+    assert other.sweep() == 0
+    assert [*other.states(model)] == ["peft"]
+    assert shelf.announce(state)

@@ -9,6 +9,7 @@ from tests.worker.conftest import Script, Submit, WaitFor, Workers, finished
 from tunesmith.settings import Settings
 from tunesmith.store import JobFiles, JobStatus, Store, open_store
 from tunesmith.store.queue.job_files import KEPT
+from tunesmith.store.storage.bucket import StorageUnavailable, open_bucket
 
 BUCKET = pytest.mark.parametrize("store_settings", ["bucket"], indirect=True)
 
@@ -71,7 +72,7 @@ def test_a_worker_takes_the_newest_progress_from_the_bucket(
     (folder / "state.json").write_text("four")
     store.models.publish_progress(job.id)
     script(seconds=0.2)
-    workers = Workers(other, other_settings)
+    workers = Workers(other, other_settings.model_copy(update={"ray_node_dir": Path("/node")}))  # for another launcher
     workers.start()
     wait_for(job, lambda row: row.last_step >= 1)
     there = JobFiles(other_settings.paths.jobs, job.id)
@@ -79,3 +80,29 @@ def test_a_worker_takes_the_newest_progress_from_the_bucket(
     assert [path.name for path in there.directory.glob(f"{KEPT}*")] == [f"{KEPT}{job.training_file}"]
     wait_for(job, finished)
     workers.stop()
+
+
+@BUCKET
+def test_a_bucket_that_takes_no_model_for_a_while_gets_one_result(
+    store: Store,
+    store_settings: Settings,
+    workers: Workers,
+    submit: Submit,
+    wait_for: WaitFor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    publish, refusals = store.models.publish, iter(range(3))
+
+    def reluctant(folder: Path) -> None:
+        if folder.name == "adapter" and next(refusals, None) is not None:
+            raise StorageUnavailable("The object storage does not answer.")
+        publish(folder)
+
+    monkeypatch.setattr(store.models, "publish", reluctant)
+    job = submit()
+    workers.start()
+    done = wait_for(job, finished)
+    assert done.status is JobStatus.SUCCEEDED
+    assert store_settings.storage is not None
+    kept = [one.key for folder in ("files", "unclaimed") for one in open_bucket(store_settings.storage).list(folder)]
+    assert sorted(kept) == sorted(f"files/{one}" for one in (job.training_file, *done.result_files))

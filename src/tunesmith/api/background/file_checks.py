@@ -39,6 +39,7 @@ from tunesmith.moderation.scan_analyser import job_analysers
 from tunesmith.settings import Settings
 from tunesmith.store import FileRow, Store
 from tunesmith.store.rows import FileStatus
+from tunesmith.store.storage.bucket import StorageDamaged
 from tunesmith.system.memory import total_memory
 
 log = structlog.get_logger(__name__)
@@ -100,7 +101,7 @@ class FileChecks:
                 return self._check(row, INLINE_SECONDS) or row
             except ServiceUnavailable:
                 log.warning("a file's check waits for the database", file=row.id)
-            except (CheckBusy, CheckTimedOut):
+            except (CheckBusy, CheckTimedOut, OSError):
                 log.info("a file is checked in the background", file=row.id)
         self._waiting.put(row.id)
         return row
@@ -156,6 +157,9 @@ class FileChecks:
                 log.warning("a file's check waits", file=file_id, reason=str(error))
                 time.sleep(RETRY_SECONDS)
                 self._waiting.put(file_id)
+            except Exception:  # such as a full disk; without this thread no file would be checked in the background
+                log.exception("a file's check could not be made; it is looked for again", file=file_id)
+                time.sleep(RETRY_SECONDS)
 
     def _check_in_background(self, file_id: str) -> None:
         """Checks a file, unless another server does: it is looked for again while it is `uploaded`."""
@@ -181,6 +185,9 @@ class FileChecks:
                     verdict = self._children.check(self._task(row, path, seconds), wait=seconds)
             except FileNotFoundError:
                 return None
+            except StorageDamaged as damage:
+                log.error("a file's bytes are damaged", file=row.id, reason=damage.message)
+                return self._store.files.set_status(row.id, "error", details=damage.message)
             except CheckDied as death:
                 return self._give_up(row, death.message)
             except CheckFailed as failure:

@@ -2,9 +2,8 @@
 
 `exports/MODEL/KIND/state.json` says where an export stands, `exports/MODEL/KIND/TOKEN/…` are its files; MODEL is a
 hash, TOKEN is that of the one writing. While it goes on its server puts the state again every few seconds: where that
-stays out, the server is gone. `TOKEN.cancelled` ends the writing, and so does another's state.
-
-Not covered: two servers that begin the same export within milliseconds; one of the two may end as if cancelled.
+stays out, the server is gone. `TOKEN.cancelled` ends the writing, and so does another's state. A server begins one
+while no other does (`service.py`): looking and putting are two requests.
 """
 
 import json
@@ -21,7 +20,7 @@ from tunesmith.api.exports.shelf import ExportFile, Transfer, sweep_folder
 from tunesmith.api.exports.state import State, state_from
 from tunesmith.errors import ServiceUnavailable
 from tunesmith.export.kinds import Kind
-from tunesmith.store.storage.bucket import Bucket, StorageUnavailable, StoredObject
+from tunesmith.store.storage.bucket import Bucket, StoredObject
 
 log = structlog.get_logger(__name__)
 
@@ -34,14 +33,16 @@ WRITTEN_ELSEWHERE = "Another server is writing this export. Wait until it has en
 class BucketShelf:
     """The exports of all servers on one bucket.
 
-    `folder`: where this one writes before it puts.
+    `folder`: where this one writes before it puts. `clock`: Unix seconds, the same for all servers, by which a silent
+    one is known; it may raise ServiceUnavailable.
     """
 
     is_shared = True
 
-    def __init__(self, bucket: Bucket, folder: Path) -> None:
+    def __init__(self, bucket: Bucket, folder: Path, clock: Callable[[], float] | None = None) -> None:
         self._bucket = bucket
         self._folder = folder
+        self._clock = clock
 
     def states(self, model: str) -> Mapping[Kind, State]:
         """Those that were not cancelled, and whose writer is not silent.
@@ -51,7 +52,7 @@ class BucketShelf:
         try:
             groups = _groups(self._bucket.list(_model_key(model)))
             known = [self._shown(objects) for objects in groups]
-        except StorageUnavailable as error:
+        except ServiceUnavailable as error:
             log.warning("exports in the object storage cannot be shown", error=str(error))
             return {}
         return {state.kind: state for state in known if state is not None}
@@ -72,7 +73,7 @@ class BucketShelf:
         """While the storage does not answer the writing goes on."""
         try:
             return self._put_current(state)
-        except StorageUnavailable as error:
+        except ServiceUnavailable as error:
             log.warning("an export's progress cannot be told", error=str(error))
         return True
 
@@ -121,7 +122,7 @@ class BucketShelf:
                 if state is None or not is_kept(state):
                     self._delete(objects)
                     gone += 1
-        except StorageUnavailable as error:
+        except ServiceUnavailable as error:
             log.warning("exports in the object storage are swept another time", error=str(error))
         return gone
 
@@ -137,7 +138,7 @@ class BucketShelf:
         keys = {one.key: one for one in objects}
         found = next((one for one in keys.values() if _is_state(one)), None)
         state = None if found is None else self._read(found.key)
-        if state is None or (state.phase == "running" and time.time() - state.ended_at > SILENT_SECONDS):
+        if state is None or (state.phase == "running" and self._now() - state.ended_at > SILENT_SECONDS):
             return None
         return state if cancelled or _cancelled(state) not in keys else None
 
@@ -157,8 +158,12 @@ class BucketShelf:
         return None if content is None else state_from(content)
 
     def _put(self, state: State) -> None:
-        content = json.dumps(asdict(replace(state, ended_at=time.time()))).encode()
+        at = self._now() if state.phase == "running" else time.time()  # the end is told without the database
+        content = json.dumps(asdict(replace(state, ended_at=at))).encode()
         self._bucket.put_bytes(f"{_key(state)}/{STATE}", content)
+
+    def _now(self) -> float:
+        return time.time() if self._clock is None else self._clock()
 
     def _delete(self, objects: Iterable[StoredObject]) -> None:
         self._bucket.delete([one.key for one in sorted(objects, key=lambda one: not _is_state(one))])

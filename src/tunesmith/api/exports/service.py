@@ -12,12 +12,12 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 
 import structlog
 
-from tunesmith.api.exports.bucket_shelf import BucketShelf
+from tunesmith.api.exports.bucket_shelf import WRITTEN_ELSEWHERE, BucketShelf
 from tunesmith.api.exports.request import ExportRequest
 from tunesmith.api.exports.shelf import ExportFile, LocalShelf, Shelf
 from tunesmith.api.exports.state import State
@@ -41,7 +41,7 @@ class Exports:
         self._store = store
         self._settings = settings
         self._folder = settings.paths.exports
-        self._shelf = _shelf(settings)
+        self._shelf = _shelf(settings, store.leases.now)
         self._mutex = threading.Lock()
         self._writing: Writing | None = None
 
@@ -54,8 +54,9 @@ class Exports:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = self._locked()
             try:
-                place = Workplace(self._folder, self._shelf, lock)
-                self._writing = Writing(request, place, self._settings, self._ended)
+                with self._alone(request):
+                    place = Workplace(self._folder, self._shelf, lock)
+                    self._writing = Writing(request, place, self._settings, self._ended)
             except BaseException as error:
                 os.close(lock)
                 if not isinstance(error, OSError):
@@ -112,6 +113,17 @@ class Exports:
                 os.close(self._locked())
         return gone
 
+    @contextmanager
+    def _alone(self, request: ExportRequest) -> Iterator[None]:
+        """Inside the block no other server begins this export. Raises ServiceUnavailable where one does."""
+        if not self._shelf.is_shared:
+            yield
+            return
+        with self._store.leases.held(f"export {request.kind} {request.model}") as mine:
+            if not mine:
+                raise ServiceUnavailable(WRITTEN_ELSEWHERE)
+            yield
+
     def _is_kept(self, state: State) -> bool:
         young = state.phase == "running" or state.ended_at > time.time() - KEPT_SECONDS
         return young and self._store.models.get(state.model) is not None
@@ -138,8 +150,8 @@ class Exports:
         self._writing = None
 
 
-def _shelf(settings: Settings) -> Shelf:
+def _shelf(settings: Settings, clock: Callable[[], float]) -> Shelf:
     folder = settings.paths.exports
     if settings.storage is None:
         return LocalShelf(folder)
-    return BucketShelf(open_bucket(settings.storage, settings.storage_endpoint), folder)
+    return BucketShelf(open_bucket(settings.storage, settings.storage_endpoint), folder, clock)

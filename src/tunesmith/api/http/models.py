@@ -1,6 +1,10 @@
 """The model that a request names: found, and loaded so that it can answer."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
+
+from anyio import CapacityLimiter, to_thread
 
 from tunesmith.api.http.context import Context
 from tunesmith.errors import InvalidRequest, NotFound, ServerFault
@@ -10,6 +14,20 @@ from tunesmith.models.tuned import own_base
 from tunesmith.serve.loaded_model import LoadedModel
 
 ADAPTER_HEADER = "x-tunesmith-adapter"  # of an answer: the digest of the tuned weights that gave it, or "none"
+
+Answer = TypeVar("Answer")
+OPENING_AT_ONCE = 16  # requests of a project; the others wait without a thread
+_opening_threads: dict[str, CapacityLimiter] = {}  # by project
+
+
+async def while_opening(context: Context, start: Callable[[], Answer]) -> Answer:
+    """What `start`, which opens a model, returns.
+
+    A model that is being fetched or loaded holds its threads for seconds or minutes; threads of their own keep the
+    other routes answering, and other projects asking.
+    """
+    threads = _opening_threads.setdefault(context.project, CapacityLimiter(OPENING_AT_ONCE))
+    return await to_thread.run_sync(start, limiter=threads)
 
 
 def open_model(context: Context, name: str) -> tuple[str, LoadedModel]:

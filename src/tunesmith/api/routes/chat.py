@@ -6,16 +6,16 @@ Never a 409: openai 0.28.1 would repeat the request forever.
 """
 
 from collections.abc import AsyncIterator
+from functools import partial
 
 from fastapi import APIRouter, Request
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from tunesmith.api.http.body import read_object
 from tunesmith.api.http.chat_storage import ChatStorage, storage_for
 from tunesmith.api.http.context import Context, ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
-from tunesmith.api.http.models import ADAPTER_HEADER, open_model
+from tunesmith.api.http.models import ADAPTER_HEADER, open_model, while_opening
 from tunesmith.api.http.replies import collect
 from tunesmith.api.http.rules import rule
 from tunesmith.api.http.sse import EventStream
@@ -50,7 +50,7 @@ async def _answer(request: Request, context: Context, body: JsonObject) -> Respo
     chat = read(Chat, body)
     count_choices(request, chat.n or 1)
     storage = storage_for(request, context, chat, body)
-    options, head, reply = await run_in_threadpool(_start, context, chat, storage)
+    options, head, reply = await while_opening(context, partial(_start, context, chat, storage))
     meter(request, head.model, reply)
     headers = {ADAPTER_HEADER: reply.tuned}
     if options.stream:

@@ -6,6 +6,7 @@ Also under the path that openai 0.28 uses with `engine=`.
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 from fastapi import APIRouter, Request
@@ -15,7 +16,7 @@ from starlette.responses import Response
 from tunesmith.api.http.body import read_object
 from tunesmith.api.http.context import Context, ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
-from tunesmith.api.http.models import ADAPTER_HEADER, open_model
+from tunesmith.api.http.models import ADAPTER_HEADER, open_model, while_opening
 from tunesmith.api.http.replies import collect
 from tunesmith.api.http.rules import rule
 from tunesmith.api.http.sse import EventStream
@@ -88,7 +89,7 @@ async def create_engine_completion(model: str, request: Request, context: Contex
 async def _answer(request: Request, context: Context, body: JsonObject) -> Response:
     asked = completion_request(read(CreateCompletion, body))
     count_choices(request, asked.best_of * len(asked.prompts))
-    started = await run_in_threadpool(_start, context, asked)
+    started = await while_opening(context, partial(_start, context, asked))
     meter(request, started.model, started)
     if started.request.options.stream:
         return EventStream(_chunks(started), started.close, {ADAPTER_HEADER: started.tuned})

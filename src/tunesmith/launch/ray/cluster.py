@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from tunesmith.launch.ray.node import NodeTrainer
 from tunesmith.launch.ray.order import MEMORY, OUTSIDE, Order, Part
 from tunesmith.launch.ray.relay import Late, Lost
+from tunesmith.settings import Resources
 from tunesmith.train.protocol.events import SETUP
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 5.0  # of one call; a node that is busy may be late, and is asked again
 CLOSE_SECONDS = 3.0
 GIB = 1024**3
+LEAST_CPU = 0.001  # of a job that asks for nothing
 LOST_EARLY = "The node of the trainer was lost before it had started"
 LOCAL_STORE_BYTES = 100 * 1024**2  # nothing large goes through Ray
 
@@ -101,6 +103,13 @@ class Actor:
 
         return wait
 
+    def arrival(self) -> Callable[[], bool]:
+        """Asks it for a word; the result tells whether one has come, from its node."""
+        import ray
+
+        asked: ObjectRef[str] = self.handle.node.remote()
+        return lambda: bool(ray.wait([asked], timeout=0)[0])
+
     def meeting(self, seconds: float) -> Callable[[], tuple[str, int] | None]:
         """Asks for a place where ranks meet.
 
@@ -138,19 +147,31 @@ class Actor:
 def actors_of(order: Order) -> list[Actor]:
     """An actor for each node that the job needs, waiting for one with what it takes.
 
-    Several wait until all of them have a node, each another one.
+    Several wait until all of them have a node, each another one. Raises Lost for what Ray does not take at all.
     """
+    try:
+        return _actors(order)
+    except (TypeError, ValueError) as error:
+        text = f"Ray does not take the setting ray_runtime_env, or the job's resources: {_words(error)}"
+        raise Lost(SETUP, text) from error
+
+
+def _actors(order: Order) -> list[Actor]:
     if order.resources.nodes == 1:
         return [_actor(order, "DEFAULT")]
     from ray.util import placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
     wanted = order.resources
-    bundle = {"CPU": wanted.cpus, "GPU": wanted.gpus, "memory": wanted.memory_gib * GIB}
-    each = {name: amount for name, amount in bundle.items() if amount}
-    group = placement_group([dict(each) for _ in range(wanted.nodes)], strategy="STRICT_SPREAD")
+    group = placement_group([bundle(wanted) for _ in range(wanted.nodes)], strategy="STRICT_SPREAD")
     places = (PlacementGroupSchedulingStrategy(group, index) for index in range(wanted.nodes))
     return [_actor(order, place) for place in places]
+
+
+def bundle(wanted: Resources) -> dict[str, float]:
+    """What is set aside on a node; Ray takes none that sets nothing aside."""
+    given = {"CPU": wanted.cpus, "GPU": wanted.gpus, "memory": wanted.memory_gib * GIB}
+    return {name: amount for name, amount in given.items() if amount} or {"CPU": LEAST_CPU}
 
 
 def _actor(order: Order, place: "PlacementGroupSchedulingStrategy | str") -> Actor:

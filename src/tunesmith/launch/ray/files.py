@@ -10,14 +10,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TypeVar, cast
 
 import structlog
 
+from tunesmith.data_paths import Paths
 from tunesmith.errors import InvalidRequest, TunesmithError
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.launch.ray.order import Bucket, Input, NodeOrder
-from tunesmith.launch.ray.transfer import fetch_file, fetch_folder, mark_of
+from tunesmith.launch.ray.transfer import fetch_file, fetch_folder, is_base
 from tunesmith.store.queue.job_files import JobFiles
 from tunesmith.store.storage.bucket import StorageUnavailable, open_bucket
 from tunesmith.store.storage.model_folders import BucketFolders
@@ -25,6 +26,7 @@ from tunesmith.system.atomic_write import make_directories, write_atomically
 
 log = structlog.get_logger(__name__)
 
+Answer = TypeVar("Answer")
 PUBLISH_SECONDS = 0.5
 RETRY_SECONDS = 2.0
 MODELS = ("checkpoint", "done")  # events that name a folder
@@ -70,7 +72,7 @@ class FetchedFiles(NodeFiles):
     def keep_progress(self, *, last: bool) -> None:
         """Puts the newest progress into the bucket, at most twice a second."""
         if self.leads and (last or time.monotonic() - self._published > PUBLISH_SECONDS):
-            self.folders.publish_progress(self.files.output)
+            self.folders.publish_progress(self.files.output, last=last)
             self._published = time.monotonic()
 
     def close(self) -> None:
@@ -93,16 +95,14 @@ def files_on_node(order: NodeOrder) -> NodeFiles:
     return _shared(order) if order.bucket is None else _fetched(order, order.bucket)
 
 
-def patiently(put: Callable[[], object]) -> None:
-    """Calls `put` until the object storage answers."""
+def patiently(call: Callable[[], Answer]) -> Answer:
+    """Calls until the object storage answers; what was returned then."""
     while True:
         try:
-            put()
+            return call()
         except StorageUnavailable as error:
             log.warning("the object storage does not answer; trying again", error=str(error))
             time.sleep(RETRY_SECONDS)
-        else:
-            return
 
 
 def _shared(order: NodeOrder) -> NodeFiles:
@@ -112,8 +112,9 @@ def _shared(order: NodeOrder) -> NodeFiles:
         there = None
     if there != order.spec:
         raise InvalidRequest(
-            f"it does not see the job's files in {order.data_dir}. Give all nodes the worker's data directory at that"
-            " path (a shared file system), or set storage to a bucket and ray_node_dir to a directory of the nodes."
+            "it does not see the job's files. Give all nodes the worker's data directory at its path (a shared file"
+            " system), or set storage to a bucket and ray_node_dir to a directory of the nodes.",
+            detail=f"looked for {order.spec_path}",
         )
     mark = f"node-{order.number}" if order.number else "node"
     spec = order.spec_path.with_suffix(f".{mark}.json")
@@ -140,12 +141,8 @@ def _fetched(order: NodeOrder, given: Bucket) -> NodeFiles:
     held = _hold(files)
     _remove_abandoned(files)
     folders = BucketFolders(root, bucket, given.gib)
-    paths: dict[str, str] = {"output_dir": str(files.output)}
     make_directories(files.output)
-    for name, one in order.inputs.items():
-        paths[name] = str(_input(one, root, files, folders))
-    if leads:  # the others have it from rank 0
-        folders.fetch_progress(files.output)
+    paths = {"output_dir": str(files.output), **patiently(lambda: _inputs(order, files, folders))}
     attempt = int(cast(int, spec["attempt"]))
     write_atomically(files.spec(attempt), _changed(order, paths).encode())
     return FetchedFiles(
@@ -161,6 +158,15 @@ def _fetched(order: NodeOrder, given: Bucket) -> NodeFiles:
     )
 
 
+def _inputs(order: NodeOrder, files: JobFiles, folders: BucketFolders) -> dict[str, str]:
+    """Has what the trainer reads on this node; where, by the names in the spec."""
+    root = files.root.parent
+    paths = {name: str(_input(one, root, files, folders)) for name, one in order.inputs.items()}
+    if order.number == 0:  # the others have it from rank 0
+        folders.fetch_progress(files.output)
+    return paths
+
+
 def _input(one: Input, root: Path, files: JobFiles, folders: BucketFolders) -> Path:
     if one.kind == "model":
         folders.fetch(root / one.key)
@@ -170,7 +176,7 @@ def _input(one: Input, root: Path, files: JobFiles, folders: BucketFolders) -> P
         fetch_file(folders.bucket, one, target)
         return target
     seen = Path(one.path)
-    if (seen / "config.json").is_file() and mark_of(seen) == one.digest:
+    if is_base(seen, one, Paths(root).seals):
         return seen  # the image has it, or a disk that all nodes see
     return fetch_folder(folders.bucket, one, root)
 

@@ -17,11 +17,11 @@ from tunesmith.launch.child import STOP_SECONDS
 from tunesmith.launch.ranks import Team
 from tunesmith.launch.ray.cluster import GIB, Actor, NoCluster, actors_of, connect, disconnect, totals
 from tunesmith.launch.ray.files import patiently
-from tunesmith.launch.ray.order import NodeOrder, Order, Part
+from tunesmith.launch.ray.order import Input, NodeOrder, Order, Part
 from tunesmith.launch.ray.relay import Lost, Node, Relay
 from tunesmith.launch.ray.transfer import put_inputs
 from tunesmith.settings import Resources
-from tunesmith.store.storage.bucket import open_bucket
+from tunesmith.store.storage.bucket import Bucket, StorageUnavailable, open_bucket
 from tunesmith.store.storage.model_folders import BucketFolders
 from tunesmith.train.protocol.events import SETUP, EventWriter, Interrupted, Log
 from tunesmith.train.protocol.exit_status import STOPPED
@@ -29,6 +29,8 @@ from tunesmith.train.protocol.exit_status import STOPPED
 AGAIN_SECONDS = 1.0  # between two tries to reach the cluster
 QUIET_SECONDS = 10.0  # a job waits so long for a node before its owner hears of it
 READ_SECONDS = 0.1
+NO_STORAGE = "The object storage does not answer or refuses: the job waits for it"
+PREPARING = "The job has its place on the Ray cluster, where its base and rows are being fetched"
 SETTLE_SECONDS = STOP_SECONDS + 5.0  # after its silence a node takes so long to end the trainer
 
 
@@ -50,7 +52,8 @@ def follow(order: Order, stdout: TextIO, stop: Event, connected: Callable[[], No
         following.emit(Interrupted(lost.cause, lost.reason))
         return STOPPED
     except TunesmithError as error:
-        following.emit(Interrupted(SETUP, str(error)))
+        following.note(str(error))
+        following.emit(Interrupted(SETUP, error.message))
         return STOPPED
     finally:
         disconnect(following.actors)
@@ -66,6 +69,10 @@ class _Following:
 
     def __post_init__(self) -> None:
         self.emit = EventWriter(self.stdout)
+
+    def note(self, text: str) -> None:
+        """Writes what only the operator reads: the job's log."""
+        print(text, file=sys.stderr)  # noqa: T201
 
     def run(self, connected: Callable[[], None]) -> int:
         order = self._node_order()
@@ -85,7 +92,7 @@ class _Following:
                 text = no_cluster(self.order.address, refuses=error.refuses)
                 if text != told:
                     self.emit(Log("warn", text))
-                    print(f"{text} ({error}).", file=sys.stderr)  # noqa: T201  # the log is the operator's
+                    self.note(f"{text} ({error}).")
                     told = text
             finally:
                 connected()
@@ -100,10 +107,11 @@ class _Following:
         if others:
             order = replace(order, team=self._team(first, waiting))
         started = [actor.begin(text) for actor, text in zip(self.actors, _of_each(order), strict=True)]
+        arrivals = [actor.arrival() for actor in self.actors]
         while started:
             started = [one for one in started if not one(READ_SECONDS)]
             self._pause(0)
-            waiting.tell()
+            waiting.tell(placed=all(there() for there in arrivals))
         os.utime(self.order.spec)  # the time that the job trains is counted from here
 
     def _team(self, first: Actor, waiting: "_Waiting") -> Team:
@@ -138,7 +146,7 @@ class _Following:
         inputs = {}
         if order.bucket is not None:
             bucket = open_bucket(order.bucket.url, order.bucket.endpoint)
-            inputs = put_inputs(json.loads(spec), order.data_dir, bucket, order.bucket.gib)
+            inputs = self._inputs(json.loads(spec), bucket, order.bucket.gib)
         return NodeOrder(
             spec=spec,
             spec_path=order.spec,
@@ -156,6 +164,19 @@ class _Following:
             inputs=inputs,
         )
 
+    def _inputs(self, spec: JsonObject, bucket: Bucket, gib: float) -> dict[str, Input]:
+        """Puts what a node fetches, however long the storage does not answer: the job is not to blame."""
+        told = False
+        while True:
+            try:
+                return put_inputs(spec, self.order.data_dir, bucket, gib)
+            except StorageUnavailable as error:
+                if not told:
+                    self.emit(Log("warn", NO_STORAGE))
+                    self.note(str(error))
+                    told = True
+            self._pause(AGAIN_SECONDS)
+
 
 def _of_each(order: NodeOrder) -> list[str]:
     """The order of each node."""
@@ -167,17 +188,21 @@ def _of_each(order: NodeOrder) -> list[str]:
 
 @dataclass(slots=True)
 class _Waiting:
-    """Tells the job's owner once that it waits for nodes."""
+    """Tells the job's owner once that it waits for nodes, and once that these still prepare."""
 
     wanted: Resources
     emit: EventWriter
     since: float = field(default_factory=time.monotonic)
     told: bool = False
+    placed: bool = False
 
-    def tell(self) -> None:
+    def tell(self, *, placed: bool = False) -> None:
+        """`placed`: the job has its nodes."""
+        if placed and not self.placed:
+            self.placed, self.told, self.since = True, False, time.monotonic()
         if not self.told and time.monotonic() - self.since > QUIET_SECONDS:
             self.told = True
-            self.emit(Log("info", waiting_for(self.wanted)))
+            self.emit(Log("info", PREPARING if placed else waiting_for(self.wanted)))
 
 
 @dataclass(slots=True)

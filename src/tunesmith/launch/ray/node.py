@@ -7,6 +7,7 @@ may be another's by then.
 
 import os
 import socket
+import sys
 import threading
 import time
 import traceback
@@ -85,6 +86,7 @@ class NodeTrainer:
         self._heard = time.monotonic()
         self._status: int | None = None
         self._trainer: Trainer | None = None
+        self._port: socket.socket | None = None
         self._kills = out_of_memory_kills()
 
     def node(self) -> str:
@@ -92,14 +94,18 @@ class NodeTrainer:
         return socket.gethostname()
 
     def meeting(self) -> tuple[str, int]:
-        """Address and free port of this node, where ranks of several nodes meet."""
+        """Address and free port of this node, where ranks of several nodes meet.
+
+        The port stays bound, so that no other program is given it before rank 0 listens.
+        """
         import ray.util
 
         address_of_node = cast("Callable[[], str]", ray.util.get_node_ip_address)
         address = address_of_node()
-        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as free:
-            free.bind((address, 0))
-            return address, int(free.getsockname()[1])
+        self._port = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+        self._port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # rank 0 may listen there all the same
+        self._port.bind((address, 0))
+        return address, int(self._port.getsockname()[1])
 
     def start(self, order_text: str) -> str | None:
         """Starts the trainer; why it cannot, as a sentence, where it cannot."""
@@ -115,13 +121,18 @@ class NodeTrainer:
             files = files_on_node(order)
             self._trainer = _launcher(order).start(_start(order, files))
         except TunesmithError as error:
-            return f"Node {self.node()}: {error}"
+            return self._refusal(error, error.message)
         except OSError as error:
-            return f"Node {self.node()}: {error.filename or 'a file'}: {error.strerror}."
+            return self._refusal(error, f"a file cannot be read or written ({error.strerror}).")
         self._heard = time.monotonic()
         pump = _Pump(self._trainer, files, self._events, self._log)
         threading.Thread(target=self._watch, args=(pump, order.silence), name="watch", daemon=True).start()
         return None
+
+    def _refusal(self, error: Exception, text: str) -> str:
+        """For the job's owner; what names files and servers goes to Ray's own log of this process."""
+        print(error, file=sys.stderr)  # noqa: T201
+        return f"Node {self.node()}: {text}"
 
     def read(self, events_from: int, log_from: int) -> tuple[bytes, bytes, int | None, bool]:
         """The fields of a `Part`: what follows these offsets. The worker lives."""

@@ -1,23 +1,25 @@
 """What a trainer reads, put into object storage and fetched by a node.
 
 Rows go below their job's output, where they are removed at the job's end; a base goes to `bases/`, once, and stays.
+It is known by its bytes: bases of one family differ in their weights alone, and all their files have the same sizes.
 """
 
 import json
-import os
 import shutil
-import threading
 from hashlib import sha256
 from pathlib import Path
 
+from tunesmith.data_paths import Paths
 from tunesmith.errors import ServerFault
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.launch.ray.order import Input
+from tunesmith.models.seal import sealed_digests
 from tunesmith.store.objects.blobs import stream_to
 from tunesmith.store.queue.job_files import JobFiles
-from tunesmith.store.storage.bucket import Bucket
+from tunesmith.store.storage.bucket import Bucket, StorageDamaged
+from tunesmith.store.storage.folder_cache import FETCHING, name_folder, partial_of, remove_abandoned
 from tunesmith.store.storage.model_folders import BucketFolders
-from tunesmith.system.atomic_write import make_directories, rename_durably, sha256_of
+from tunesmith.system.atomic_write import make_directories, sha256_of
 
 ROWS, BASES, LISTING = "rows", "bases", "files.json"
 
@@ -37,21 +39,18 @@ def put_inputs(spec: JsonObject, data_dir: Path, bucket: Bucket, gib: float) -> 
             BucketFolders(data_dir, bucket, gib).publish(folder)
             found[name] = Input("model", folder.relative_to(data_dir).as_posix(), str(folder))
         else:
-            found[name] = _put_folder(bucket, folder)
+            found[name] = _put_folder(bucket, folder, Paths(data_dir).seals)
     return found
 
 
-def mark_of(folder: Path) -> str:
-    """16 hex digits that change with the files of a base.
+def is_base(folder: Path, one: Input, seals: Path) -> bool:
+    """Whether a folder has the files of a base, byte for byte.
 
-    With their names and sizes, and with what its JSON files say.
+    Their digests are kept in `seals`: hashing gigabytes takes a while, once.
     """
-    digest = sha256()
-    for path in _files(folder):
-        digest.update(f"{path.name}:{path.stat().st_size}\n".encode())
-        if path.suffix == ".json":
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+    if not (folder / "config.json").is_file() or sum(path.stat().st_size for path in _files(folder)) != one.size:
+        return False
+    return _mark(_digests(folder, seals)) == one.digest
 
 
 def fetch_file(bucket: Bucket, one: Input, target: Path) -> None:
@@ -66,13 +65,13 @@ def fetch_folder(bucket: Bucket, one: Input, root: Path) -> Path:
     target = root / one.key
     if target.is_dir():
         return target
-    partial = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}")
+    remove_abandoned(target.parent.glob(f".*{FETCHING}"))
+    partial = partial_of(target)
     make_directories(partial)
     try:
         for name, (size, digest) in _listing(bucket, one.key).items():
             _fetch(bucket, f"{one.key}/{name}", partial / Path(name).name, (size, digest))
-        if not target.is_dir():
-            rename_durably(partial, target)
+        name_folder(partial, target, "config.json")
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target
@@ -87,16 +86,30 @@ def _put_file(bucket: Bucket, folder: str, path: Path) -> Input:
     return Input("file", key, str(path), size, digest)
 
 
-def _put_folder(bucket: Bucket, folder: Path) -> Input:
-    mark = mark_of(folder)
+def _put_folder(bucket: Bucket, folder: Path, seals: Path) -> Input:
+    digests, files = _digests(folder, seals), _files(folder)
+    sizes = {path.name: path.stat().st_size for path in files}
+    mark = _mark(digests)
     key = f"{BASES}/{mark}"
     if bucket.find(f"{key}/{LISTING}") is None:
-        listing = {}
-        for path in _files(folder):
-            listing[path.name] = (path.stat().st_size, sha256_of(path))
+        for path in files:
             bucket.put(f"{key}/{path.name}", path)
+        listing = {name: (size, digests[name]) for name, size in sizes.items()}
         bucket.put_bytes(f"{key}/{LISTING}", json.dumps(listing).encode())  # last: now the base is there
-    return Input("folder", key, str(folder), digest=mark)
+    return Input("folder", key, str(folder), sum(sizes.values()), mark)
+
+
+def _digests(folder: Path, seals: Path) -> dict[str, str]:
+    """The SHA-256 of each file of a base."""
+    place = seals / f"{sha256(str(folder.resolve()).encode()).hexdigest()[:16]}.json"
+    known = sealed_digests(folder, place)
+    return {path.name: known[path.name] for path in _files(folder)}
+
+
+def _mark(digests: dict[str, str]) -> str:
+    """16 hex digits that change with any byte of a base's files."""
+    lines = (f"{name}:{digest}\n" for name, digest in sorted(digests.items()))
+    return sha256("".join(lines).encode()).hexdigest()[:16]
 
 
 def _files(folder: Path) -> list[Path]:
@@ -104,22 +117,23 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _listing(bucket: Bucket, key: str) -> dict[str, tuple[int, str]]:
-    found = bucket.find(f"{key}/{LISTING}")
+    found = bucket.content(f"{key}/{LISTING}")
     if found is None:
         raise ServerFault(f"The base {key} is not in the object storage any more.", code="base_not_usable")
-    content: dict[str, tuple[int, str]] = json.loads(b"".join(bucket.read(found.key, 0, found.bytes)))
+    content: dict[str, tuple[int, str]] = json.loads(found)
     return content
 
 
 def _fetch(bucket: Bucket, key: str, target: Path, wanted: tuple[int, str]) -> None:
-    """Raises ServerFault for other bytes than those that were put."""
+    """Raises StorageDamaged for other bytes than those that were put."""
     partial = target.with_name(f".{target.name}.partial")
     partial.unlink(missing_ok=True)
     size, digest = wanted
     try:
         found = stream_to(partial, bucket.read_whole(key, size)) if size else (0, _empty(partial))
         if found != (size, digest):
-            raise ServerFault(f"{key} in the object storage is not what was put there.", code="storage_damaged")
+            text = f"{key} in the object storage is not what was put there: remove it there, and it is put again."
+            raise StorageDamaged(text)
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+import structlog
 from sqlalchemy import ColumnElement, Connection, RowMapping, delete, exists, insert, or_, select, update
 
 from tunesmith.errors import InvalidRequest, NotFound
@@ -19,9 +20,12 @@ from tunesmith.store.schema.db import Database
 from tunesmith.store.schema.eval_tables import evals
 from tunesmith.store.schema.tables import UNFINISHED, checkpoints, jobs, models, permissions
 from tunesmith.store.scope import Scope
-from tunesmith.store.storage.model_folders import FETCHING, ModelFolders
+from tunesmith.store.storage.bucket import StorageUnavailable
+from tunesmith.store.storage.folder_cache import FETCHING, is_abandoned
+from tunesmith.store.storage.model_folders import ModelFolders
 
-LONGEST_FETCH_SECONDS = 3600  # a folder that is older and not complete is left of a crash
+log = structlog.get_logger(__name__)
+
 NO_WEIGHTS = ""  # in place of an adapter's path: imported models have none here
 
 
@@ -143,9 +147,12 @@ class ModelStore:
         """
         self._folders.publish(folder)
 
-    def publish_progress(self, job_id: str) -> None:
-        """Keep a running job's newest progress where every machine finds it."""
-        self._folders.publish_progress(JobFiles(self._jobs_directory, job_id).output)
+    def publish_progress(self, job_id: str, *, last: bool = False) -> None:
+        """Keep a running job's newest progress where every machine finds it.
+
+        `last`: this machine trains it no further.
+        """
+        self._folders.publish_progress(JobFiles(self._jobs_directory, job_id).output, last=last)
 
     def fetch_progress(self, job_id: str) -> None:
         """Have a job's newest progress on this machine. Raises StorageUnavailable."""
@@ -239,11 +246,8 @@ class ModelStore:
         The optimizer's state is among them. While the job is active its trainer needs all of them to resume, those of
         deleted models included. A sweep looks into object storage only where something is left here.
         """
-        with self._database.read() as connection:
-            status = connection.execute(select(jobs.c.status).where(jobs.c.id == job_id)).scalar_one_or_none()
-            query = select(models.c.adapter).where(models.c.job_id == job_id, _needed())
-            needed = {self._root / adapter for adapter in connection.execute(query).scalars()}
-        if status is not None and JobStatus(status).finished:
+        needed = self._needed_of(job_id)
+        if needed is not None:
             files = JobFiles(self._jobs_directory, job_id)
             unneeded = list(_unneeded(needed, files.output))
             if unneeded or not is_sweep:
@@ -260,6 +264,29 @@ class ModelStore:
         """
         for directory in self._jobs_directory.iterdir():
             self.clean(directory.name, is_sweep=True)
+
+    def tidy(self) -> int:
+        """Remove what object storage has of finished jobs and no model needs.
+
+        Such as what a node of a cluster has put after its job's end. Returns how many objects that was.
+        """
+        gone = 0
+        try:
+            for job_id, keys in self._folders.leftovers().items():
+                needed = self._needed_of(job_id)
+                gone += 0 if needed is None else self._folders.remove_unneeded(keys, needed)
+        except StorageUnavailable as error:
+            log.warning("objects of jobs are removed another time", error=str(error))
+        return gone
+
+    def _needed_of(self, job_id: str) -> set[Path] | None:
+        """The folders of a finished job that models need; None for one that goes on or is not known."""
+        with self._database.read() as connection:
+            status = connection.execute(select(jobs.c.status).where(jobs.c.id == job_id)).scalar_one_or_none()
+            if status is None or not JobStatus(status).finished:
+                return None
+            query = select(models.c.adapter).where(models.c.job_id == job_id, _needed())
+            return {self._root / adapter for adapter in connection.execute(query).scalars()}
 
     def _usable(self) -> ColumnElement[bool]:
         """The project's own models, and those that it has a permission for."""
@@ -331,7 +358,7 @@ def _unneeded(needed: set[Path], directory: Path) -> Iterator[Path]:
 
 
 def _is_being_fetched(folder: Path) -> bool:
-    return folder.name.endswith(FETCHING) and time.time() - folder.stat().st_mtime < LONGEST_FETCH_SECONDS
+    return folder.name.endswith(FETCHING) and not is_abandoned(folder)
 
 
 def register_model(

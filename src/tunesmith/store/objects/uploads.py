@@ -190,12 +190,17 @@ class UploadStore:
     def _make_file(self, upload: UploadRow, part_ids: Sequence[str], md5_hex: str | None) -> UploadRow:
         try:
             return self._finish(upload, part_ids, self._assemble(upload, part_ids, md5_hex))
-        except FileNotFoundError:  # cancelled, or completed by another call, while we read
+        except FileNotFoundError as error:  # cancelled, or completed by another call, while we read
             now = self._found(upload.id)
             if now.status == "completed":
                 return now
             _check_pending(now)
-            raise
+            raise InvalidRequest(
+                f"Parts of {upload.id} are not there any more, as after the server's files were moved to another place."
+                " Cancel it, and create another one (POST /v1/uploads).",
+                param="part_ids",
+                code="upload_parts_missing",
+            ) from error
 
     def _assemble(self, upload: UploadRow, part_ids: Sequence[str], md5_hex: str | None) -> Blob:
         digest = md5(usedforsecurity=False)

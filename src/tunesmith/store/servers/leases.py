@@ -51,6 +51,14 @@ class WorkLeases:
             renewing.join()
             self._release(name)
 
+    def now(self) -> float:
+        """Unix seconds by the database's clock, which servers have in common.
+
+        Raises ServiceUnavailable.
+        """
+        with self._database.read() as connection:
+            return self._database.clock(connection)
+
     def _take(self, name: str) -> bool:
         with self._database.write() as connection:
             self._database.advisory_lock(connection, LEASE_KEY)

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from tunesmith.errors import InvalidRequest, ServiceUnavailable
+from tunesmith.errors import InvalidRequest, ServerFault, ServiceUnavailable
 
 if TYPE_CHECKING:
     from obstore.store import BackoffConfig, ClientConfig, ObjectStore, RetryConfig, S3Config
@@ -30,6 +30,7 @@ RETRY_TIME = timedelta(seconds=20)
 GIB = 1024**3
 RECENT_SECONDS = 300.0  # a copy of an object that was asked for so lately may be about to be read
 NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
+NO_SUCH_RANGE = "416 Range Not Satisfiable"
 SCHEMES = ("s3", "gs", "az")
 CURES = {
     "FileNotFoundError": "there is no such bucket: create it, or correct the setting storage",
@@ -44,6 +45,13 @@ UNAVAILABLE = "The object storage of the server's files does not answer or refus
 
 class StorageUnavailable(ServiceUnavailable):
     """The object storage does not answer, or refuses."""
+
+
+class StorageDamaged(ServerFault):
+    """What is in the object storage is not what was put there."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="storage_damaged")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +136,7 @@ class Bucket:
     def read(self, key: str, start: int, end: int) -> Iterator[bytes]:
         """Yield the bytes of an object from `start` to before `end`.
 
-        Raises FileNotFoundError.
+        Raises FileNotFoundError, and StorageDamaged where it is shorter.
         """
         for place in range(start, end, READ_BYTES):
             yield self._range(key, place, min(end, place + READ_BYTES))
@@ -136,10 +144,12 @@ class Bucket:
     def read_whole(self, key: str, size: int) -> Iterator[bytes]:
         """Yield all bytes of an object of `size` bytes, several parts at once.
 
-        Raises FileNotFoundError.
+        Raises FileNotFoundError, and StorageDamaged where it lacks whole parts.
         """
         import obstore
 
+        if size > PART_BYTES and (found := self.find(key)) is not None and found.bytes < size:
+            raise _shorter(key)  # obstore panics at parts that begin behind its end
         step = PART_BYTES * PARTS_AT_ONCE
         for place in range(0, size, step):
             starts = range(place, min(size, place + step), PART_BYTES)
@@ -195,6 +205,8 @@ class Bucket:
         except (BaseError, FileNotFoundError, PermissionError) as error:
             if key is not None and isinstance(error, FileNotFoundError) and not _tells_no_bucket(error):
                 raise FileNotFoundError(errno.ENOENT, "The object is gone", key) from error
+            if key is not None and NO_SUCH_RANGE in str(error):
+                raise _shorter(key) from error
             raise self._unavailable(error) from error
 
     def _unavailable(self, error: Exception) -> StorageUnavailable:
@@ -229,6 +241,13 @@ def open_bucket(url: str, endpoint: str | None = None) -> Bucket:
     except (BaseError, ValueError) as error:
         raise InvalidRequest(f"Setting storage: {url} cannot be used ({_first_words(error)}).") from error
     return Bucket(url, made)
+
+
+def _shorter(key: str) -> StorageDamaged:
+    return StorageDamaged(
+        f"{key} in the object storage is shorter than what was stored. Restore the object from a backup or an older"
+        " version."
+    )
 
 
 def _part_bytes(size: int) -> int:

@@ -22,12 +22,12 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from tunesmith.errors import InvalidRequest, ServerFault
+from tunesmith.errors import InvalidRequest
 from tunesmith.store.ids import FILE_ID
 from tunesmith.store.objects.blobs import BlobStore, Leftovers, stream_to
 from tunesmith.store.queue.job_files import KEPT
 from tunesmith.store.rows import Blob
-from tunesmith.store.storage.bucket import GIB, RECENT_SECONDS, Bucket, StorageUnavailable, StoredObject
+from tunesmith.store.storage.bucket import GIB, RECENT_SECONDS, Bucket, StorageDamaged, StorageUnavailable, StoredObject
 from tunesmith.system.atomic_write import make_directories
 
 log = structlog.get_logger(__name__)
@@ -91,7 +91,7 @@ class CachedBlobStore(BlobStore):
     def fetch(self, blob: Blob) -> Path:
         """Return the path of a copy, fetched if there is none.
 
-        Raises FileNotFoundError where the bucket has no such object, ServerFault where its bytes are not the blob's,
+        Raises FileNotFoundError where the bucket has no such object, StorageDamaged where its bytes are not the blob's,
         and StorageUnavailable.
         """
         with self._turn(blob.id):
@@ -187,11 +187,10 @@ class CachedBlobStore(BlobStore):
         try:
             size, digest = stream_to(partial, self._bucket.read_whole(file_key(blob.id), blob.bytes))
             if (size, digest) != (blob.bytes, blob.sha256):
-                raise ServerFault(
+                raise StorageDamaged(
                     f"The bytes of {blob.id} in the object storage are not those that were stored: their SHA-256 is"
                     f" {digest}, not {blob.sha256}. Restore the object from a backup or an older version, or delete the"
-                    " file and upload it again.",
-                    code="storage_damaged",
+                    " file and upload it again."
                 )
             partial.replace(path)
         finally:
@@ -223,7 +222,8 @@ class CachedBlobStore(BlobStore):
         with suppress(FileNotFoundError, BlockingIOError), copy.path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             there = self._bucket.find(file_key(copy.path.name))
-            if there is not None and there.bytes == copy.bytes:
+            now = _copy(copy.path)  # somebody may have asked for it, or linked it, since the cache was looked through
+            if there is not None and there.bytes == copy.bytes and now == copy:
                 copy.path.unlink()
                 return True
         return False

@@ -3,16 +3,19 @@
 Their keys are their paths in the data directory. A folder is put file by file, then `digests.json` with the SHA-256
 of each, and what makes it complete last: a model's `manifest.json`, a progress's `state.json`. So a folder exists
 once that file does. It does not change afterwards, but for the cards that are written beside a model at its job's
-end.
+end, and where an interrupted job comes to the same step again with other bits, as GPUs may give.
+
+Not covered: a worker that has lost its job without knowing it, and puts other bits of the same folder while the next
+one does. Such a folder is refused, by its digests.
 """
 
+import errno
 import json
-import os
 import shutil
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -21,16 +24,18 @@ import structlog
 
 from tunesmith.errors import ServerFault
 from tunesmith.store.objects.blobs import stream_to
-from tunesmith.store.storage.bucket import GIB, RECENT_SECONDS, Bucket, StorageUnavailable
-from tunesmith.system.atomic_write import make_directories, rename_durably, sha256_of, write_atomically
+from tunesmith.store.storage.bucket import GIB, Bucket, StorageDamaged, StorageUnavailable
+from tunesmith.store.storage.folder_cache import DIGESTS, MANIFEST, FolderCache, is_here, name_folder, partial_of
+from tunesmith.system.atomic_write import make_directories, sha256_of, write_atomically
 
 log = structlog.get_logger(__name__)
 
-MANIFEST, STATE, DIGESTS, JOURNAL = "manifest.json", "state.json", "digests.json", "journal.jsonl"
-PROGRESS = "progress"
+STATE, JOURNAL = "state.json", "journal.jsonl"
+JOBS, PROGRESS = "jobs", "progress"
+LIST_SECONDS = 86_400.0  # between two listings of all jobs' objects
 PAUSE_SECONDS = 30.0
-FETCHING = ".fetching"  # ends the name of a folder that is not complete yet
-SMALL = 1024**2  # a file this small, such as a card, is put again; a larger one with its size is there already
+SMALL = 1024**2  # bytes of a file that is read in one request
+AGAIN_SECONDS, TRIES = 1.0, 3  # of a fetch that a machine comes between which puts the folder again
 
 
 class ModelFolders:
@@ -45,14 +50,25 @@ class ModelFolders:
     def fetch(self, folder: Path) -> None:
         """Make sure that a model's folder is on this machine, if there is one anywhere."""
 
-    def publish_progress(self, output: Path) -> None:
-        """Make the newest progress below a job's output known to all machines."""
+    def publish_progress(self, output: Path, *, last: bool = False) -> None:
+        """Make the newest progress below a job's output known to all machines.
+
+        `last`: nothing is trained after it here.
+        """
 
     def fetch_progress(self, output: Path) -> None:
         """Make sure that a job's newest progress is on this machine."""
 
     def keep_only(self, output: Path, needed: Collection[Path]) -> None:
         """Remove what no needed folder has of a job's output, but not on this disk."""
+
+    def leftovers(self) -> Mapping[str, Sequence[str]]:
+        """Job id -> what is kept of it elsewhere, from time to time; here nothing."""
+        return {}
+
+    def remove_unneeded(self, keys: Sequence[str], needed: Collection[Path]) -> int:
+        """Remove those of `leftovers` that no needed folder has; return of how many."""
+        return 0
 
 
 class BucketFolders(ModelFolders):
@@ -66,10 +82,11 @@ class BucketFolders(ModelFolders):
     def __init__(self, root: Path, bucket: Bucket, gib: float) -> None:
         self._root = root
         self._bucket = bucket
-        self._limit = int(gib * GIB)
-        self._scanning = threading.Lock()
+        self._cache = FolderCache(root, bucket, int(gib * GIB))
         self._published: dict[Path, str] = {}  # a job's output -> its newest progress in the bucket
+        self._sent: dict[str, str] = {}  # key -> digest, of files that this process has put into incomplete folders
         self._again_at = 0.0  # by the monotonic clock; the storage did not answer
+        self._listed: float | None = None  # when all jobs' objects were, by the monotonic clock
         self._lock = threading.Lock()
         self._turns: WeakValueDictionary[str, _Turn] = WeakValueDictionary()
 
@@ -85,23 +102,25 @@ class BucketFolders(ModelFolders):
     def fetch(self, folder: Path) -> None:
         """Fetch a model's folder where it is not here.
 
-        Raises ServerFault for bytes that are not those that were put.
+        Raises StorageDamaged for bytes that are not those that were put.
         """
         key = self._key(folder)
-        if key is None or _is_here(folder):
+        if key is None or is_here(folder):
             return
         with self._turn(key):
-            if not _is_here(folder):
+            if not is_here(folder):
                 self._get(key, folder, MANIFEST)
 
-    def publish_progress(self, output: Path) -> None:
+    def publish_progress(self, output: Path, *, last: bool = False) -> None:
         """Put the newest progress and the journal, and remove older progress.
 
         While the storage does not answer, another machine would go on from an older one.
         """
         newest = _newest(path.name for path in (output / PROGRESS).glob("step-*"))
         key = self._key(output)
-        if key is None or newest is None or self._published.get(output) == newest or time.monotonic() < self._again_at:
+        if key is None or newest is None or self._published.get(output) == newest:
+            return
+        if time.monotonic() < self._again_at and not last:
             return
         try:
             self._put_progress(output, key, newest)
@@ -133,10 +152,9 @@ class BucketFolders(ModelFolders):
         if newest is None or (here is not None and here >= newest):
             return
         make_directories(output / PROGRESS)
-        journal = self._bucket.find(f"{key}/{JOURNAL}")
+        journal = self._bucket.content(f"{key}/{JOURNAL}")
         if journal is not None:
-            content = b"".join(self._bucket.read_whole(journal.key, journal.bytes))
-            write_atomically(output / JOURNAL, content)
+            write_atomically(output / JOURNAL, journal)
         self._get(f"{place}/{newest}", output / PROGRESS / newest, STATE)
 
     def keep_only(self, output: Path, needed: Collection[Path]) -> None:
@@ -144,26 +162,58 @@ class BucketFolders(ModelFolders):
         key = self._key(output)
         if key is None:
             return
-        kept = [f"{one}/" for folder in needed if (one := self._key(folder)) is not None]
         try:
-            found = [one.key for one in self._bucket.list(key)]
-            self._delete([one for one in found if not any(one.startswith(folder) for folder in kept)])
+            self.remove_unneeded([one.key for one in self._bucket.list(key)], needed)
         except StorageUnavailable as error:
             log.warning("objects of a job are left", job=output.parent.name, error=str(error))
         self._published.pop(output, None)
 
+    def leftovers(self) -> Mapping[str, Sequence[str]]:
+        """Job id -> keys below its folder; once a day, else none."""
+        if self._listed is not None and time.monotonic() - self._listed < LIST_SECONDS:
+            return {}
+        found: dict[str, list[str]] = {}
+        try:
+            for one in self._bucket.list(JOBS):
+                found.setdefault(one.key.split("/")[1], []).append(one.key)
+        except StorageUnavailable as error:
+            log.warning("the bucket's models are looked through another time", error=str(error))
+            return {}
+        self._listed = time.monotonic()
+        return found
+
+    def remove_unneeded(self, keys: Sequence[str], needed: Collection[Path]) -> int:
+        """Remove the objects that are in no needed folder; return of how many."""
+        kept = tuple(f"{one}/" for folder in needed if (one := self._key(folder)) is not None)
+        gone = [key for key in keys if not key.startswith(kept)]
+        self._delete(gone)
+        return len(gone)
+
     def is_published(self, folder: Path) -> bool:
         """Whether the bucket has a model's folder, and every byte of it is as it was put."""
         key = self._key(folder)
-        there = {} if key is None else {one.key: one.bytes for one in self._bucket.list(key)}
-        if f"{key}/{MANIFEST}" not in there or f"{key}/{DIGESTS}" not in there:
+        digests = {} if key is None else self._digests(key)
+        if key is None or not digests:
             return False
-        digests = self._digests(f"{key}/{DIGESTS}", there[f"{key}/{DIGESTS}"])
-        return all(self._digest(f"{key}/{name}", there.get(f"{key}/{name}", 0)) == one for name, one in digests.items())
+        there = self._sizes(key)
+        return MANIFEST in there and all(
+            self._digest(f"{key}/{name}", there.get(name, 0)) == digest for name, digest in digests.items()
+        )
 
-    def _digests(self, key: str, size: int) -> dict[str, str]:
-        found: dict[str, str] = json.loads(b"".join(self._bucket.read(key, 0, size)))
+    def _digests(self, key: str) -> dict[str, str]:
+        """The digests of a folder's files; none where they are not there.
+
+        Raises StorageDamaged.
+        """
+        content = self._bucket.content(f"{key}/{DIGESTS}")
+        try:
+            found: dict[str, str] = json.loads(content or b"{}")
+        except ValueError as error:
+            raise _damaged(f"{key}/{DIGESTS}", "it is no JSON") from error
         return found
+
+    def _sizes(self, key: str) -> dict[str, int]:
+        return {one.key.removeprefix(f"{key}/"): one.bytes for one in self._bucket.list(key)}
 
     def _digest(self, key: str, size: int) -> str:
         digest = sha256()
@@ -181,69 +231,85 @@ class BucketFolders(ModelFolders):
         key = self._key(folder)
         if key is None or not (folder / last).is_file():
             return False
-        there = {one.key: one.bytes for one in self._bucket.list(key)}
         try:
             digests = {name: sha256_of(folder / name) for name in _names(folder)}
-            for name in digests:
-                size = (folder / name).stat().st_size
-                if name != last and (size < SMALL or there.get(f"{key}/{name}") != size):
-                    self._bucket.put(f"{key}/{name}", folder / name)
-            self._bucket.put_bytes(f"{key}/{DIGESTS}", json.dumps(digests).encode())
-            self._bucket.put(f"{key}/{last}", folder / last)
+            self._put_changed(folder, key, last, digests)
         except FileNotFoundError:
             return False
         return True
 
+    def _put_changed(self, folder: Path, key: str, last: str, digests: dict[str, str]) -> None:
+        """Puts the files that are not there with these digests, by what the bucket says; a size says too little."""
+        there, known = self._sizes(key), {}
+        with suppress(StorageDamaged):
+            known = self._digests(key)
+        sent = {} if last in there else self._sent  # a complete folder is another one's by now
+        changed = [
+            name
+            for name, digest in digests.items()
+            if name != last and (name not in there or digest not in (known.get(name), sent.get(f"{key}/{name}")))
+        ]
+        if any(name in known and there.get(name, 0) > SMALL for name in changed):
+            self._bucket.delete([f"{key}/{last}", f"{key}/{DIGESTS}"])  # no folder until all of it is there again
+        for name in changed:
+            self._bucket.put(f"{key}/{name}", folder / name)
+            self._sent[f"{key}/{name}"] = digests[name]
+        self._bucket.put_bytes(f"{key}/{DIGESTS}", json.dumps(digests).encode())
+        self._bucket.put(f"{key}/{last}", folder / last)
+        for name in digests:
+            self._sent.pop(f"{key}/{name}", None)
+
     def _get(self, key: str, folder: Path, last: str) -> None:
-        there = {one.key.removeprefix(f"{key}/"): one.bytes for one in self._bucket.list(key)}
-        if last not in there or DIGESTS not in there:
+        """Fetches a folder, if it is there, again where it was put again meanwhile."""
+        digests = self._digests(key)
+        for tries in range(TRIES, 0, -1):
+            try:
+                self._get_whole(key, folder, last, digests)
+                return
+            except StorageDamaged:
+                time.sleep(AGAIN_SECONDS)
+                changed = self._digests(key)
+                if tries == 1 or changed == digests:
+                    raise
+                digests = changed
+
+    def _get_whole(self, key: str, folder: Path, last: str, digests: dict[str, str]) -> None:
+        there = self._sizes(key)
+        if last not in there or not digests:
             return
-        digests = self._digests(f"{key}/{DIGESTS}", there[DIGESTS])
         if last == MANIFEST:
-            self._make_room(sum(there.values()))
-        partial = folder.with_name(f".{folder.name}.{os.getpid()}-{threading.get_ident()}{FETCHING}")
+            self._cache.make_room(sum(there.values()))
+        partial = partial_of(folder)
         make_directories(partial)
         try:
             for name, digest in digests.items():
                 self._get_file(f"{key}/{name}", there.get(name, 0), _inside(partial, name), digest)
             if last == MANIFEST:
                 (partial / DIGESTS).write_text(json.dumps(digests))
-            if not (folder / last).is_file():
-                shutil.rmtree(folder, ignore_errors=True)  # what a crash left
-                rename_durably(partial, folder)
+            name_folder(partial, folder, last)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
     def _get_file(self, key: str, size: int, path: Path, digest: str) -> None:
         make_directories(path.parent)
         path.unlink(missing_ok=True)
-        _, found = stream_to(path, self._bucket.read_whole(key, size))
+        try:
+            _, found = stream_to(path, self._chunks(key, size))
+        except FileNotFoundError as error:
+            if error.filename != key:
+                raise
+            raise _damaged(key, "it is not there") from error
         if found != digest:
-            raise ServerFault(
-                f"{key} in the object storage is not what was stored: its SHA-256 is {found}, not {digest}. Restore"
-                " the object from a backup or an older version, or train the model again.",
-                code="storage_damaged",
-            )
+            raise _damaged(key, f"its SHA-256 is {found}, not {digest}")
 
-    def _make_room(self, coming: int) -> None:
-        """Removes fetched folders that were not used for longest, until `coming` more bytes are within the limit."""
-        with self._scanning:
-            output = self._root / "jobs"
-            marks = [*output.glob(f"*/output/*/{DIGESTS}"), *output.glob(f"*/output/checkpoints/*/{DIGESTS}")]
-            folders = sorted((mark.parent for mark in marks), key=_used)
-            excess = coming + sum(map(_size, folders)) - self._limit
-            for folder in folders:
-                if excess > 0 and time.time() - _used(folder) > RECENT_SECONDS:
-                    excess -= self._evict(folder)
-
-    def _evict(self, folder: Path) -> int:
-        """Removes a folder that the bucket has; the bytes that this freed."""
-        if self._bucket.find(f"{self._key(folder)}/{MANIFEST}") is None:
-            return 0
-        size, gone = _size(folder), folder.with_name(f".{folder.name}.{os.getpid()}{FETCHING}")
-        folder.rename(gone)  # whole or not at all, for others
-        shutil.rmtree(gone, ignore_errors=True)
-        return size
+    def _chunks(self, key: str, size: int) -> Iterable[bytes]:
+        """All bytes of a file; of a small one those of one moment, whatever its size was when it was listed."""
+        if size > SMALL:
+            return self._bucket.read_whole(key, size)
+        content = self._bucket.content(key)
+        if content is None:
+            raise FileNotFoundError(errno.ENOENT, "The object is gone", key)
+        return [content]
 
     def _delete(self, keys: list[str]) -> None:
         """What makes a folder complete goes first."""
@@ -270,24 +336,11 @@ def _names(folder: Path) -> list[str]:
     return sorted(name for name in names if name != DIGESTS)
 
 
-def _is_here(folder: Path) -> bool:
-    """Whether a model's folder is complete on this machine; it now counts as used."""
-    try:
-        os.utime(folder / MANIFEST, ns=(time.time_ns(), (folder / MANIFEST).stat().st_mtime_ns))
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def _used(folder: Path) -> float:
-    try:
-        return (folder / MANIFEST).stat().st_atime
-    except FileNotFoundError:
-        return time.time()  # another process has just removed it
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def _damaged(key: str, how: str) -> StorageDamaged:
+    return StorageDamaged(
+        f"{key} in the object storage is not what was stored: {how}. Restore the object from a backup or an older"
+        " version, or train the model again."
+    )
 
 
 def _inside(folder: Path, name: str) -> Path:

@@ -10,12 +10,12 @@ from hashlib import sha256
 from pathlib import Path
 
 from tunesmith.data_paths import Paths
-from tunesmith.errors import ServerFault
 from tunesmith.store.objects.blobs import BlobStore
 from tunesmith.store.rows import Blob
-from tunesmith.store.storage.bucket import Bucket
+from tunesmith.store.storage.bucket import Bucket, StorageDamaged
 from tunesmith.store.storage.cached_blobs import CachedBlobStore, file_key, sign
-from tunesmith.store.storage.model_folders import DIGESTS, MANIFEST, BucketFolders
+from tunesmith.store.storage.folder_cache import DIGESTS, MANIFEST
+from tunesmith.store.storage.model_folders import BucketFolders
 from tunesmith.system.atomic_write import sha256_of
 
 UNBOUNDED_GIB = 1e9
@@ -47,7 +47,7 @@ class Move:
     def run(self, blobs: Iterable[Blob], folders: Iterable[Path], done: Moved) -> None:
         """Copy what is not there yet, and count in `done`.
 
-        Raises ServerFault for bytes that are not those of their row, StorageUnavailable and OSError.
+        Raises StorageDamaged for bytes that are not those of their row, StorageUnavailable and OSError.
         """
         here = self._here()
         for blob in blobs:
@@ -90,6 +90,8 @@ class Move:
         target = BucketFolders(self.paths.root, self.target, gib)
         if target.is_published(folder):
             return True
+        key = folder.relative_to(self.paths.root).as_posix()
+        self.target.delete([f"{key}/{DIGESTS}"])  # so that every file of it is put, not only what differs
         target.publish(folder)
         return target.is_published(folder)
 
@@ -117,9 +119,8 @@ def _digest(bucket: Bucket, blob: Blob) -> str:
     return digest.hexdigest()
 
 
-def _damaged(blob: Blob, where: str) -> ServerFault:
-    return ServerFault(
+def _damaged(blob: Blob, where: str) -> StorageDamaged:
+    return StorageDamaged(
         f"The bytes of {blob.id} in {where} are not those that were stored (SHA-256 {blob.sha256}). Nothing was"
-        " removed. Restore them from a backup, or delete the file; then move again.",
-        code="storage_damaged",
+        " removed. Restore them from a backup, or delete the file; then move again."
     )
