@@ -25,23 +25,23 @@ class Detokenizer:
 
     def add(self, token: int) -> str:
         """The text that a token completes."""
-        return "" if token in self._special else self._decoder.decode(self._table[token])
+        unseen = token in self._special or token >= len(self._table)  # weights may have more tokens than a tokenizer
+        return "" if unseen else self._decoder.decode(self._table[token])
 
     def flush(self) -> str:
         """Returns what is left: U+FFFD for a character that never became whole."""
         return self._decoder.decode(b"", final=True)
 
 
-def token_bytes_table(tokenizer: Tokenizer, decoder: JsonValue) -> list[bytes]:
-    """The bytes of every token id.
+def token_bytes_table(tokenizer: Tokenizer, decoder: JsonValue, size: int) -> list[bytes]:
+    """The bytes of every token id below `size`.
 
     Knows byte-level BPE (GPT-2's alphabet) and SentencePiece's `▁` and `<0xNN>`. `decoder`: that of tokenizer.json.
     """
     spelled = _gpt2_bytes if '"ByteLevel"' in json.dumps(decoder) else _sentencepiece_bytes
-    table = [spelled(tokenizer.id_to_token(index) or "") for index in range(tokenizer.get_vocab_size())]
+    table = [spelled(tokenizer.id_to_token(index) or "") for index in range(size)]
     for index, token in tokenizer.get_added_tokens_decoder().items():
-        if index < len(table):
-            table[index] = token.content.encode()
+        table[index] = token.content.encode()
     return table
 
 

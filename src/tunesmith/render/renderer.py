@@ -262,11 +262,11 @@ class Renderer:
 
     def token_bytes(self, token: int) -> bytes:
         """The bytes of a token."""
-        return self._vocabulary.bytes[token]
+        return self._vocabulary.spelled(token)
 
     def token_text(self, token: int) -> str:
         """The token's text as people read it, broken UTF-8 shown as U+FFFD."""
-        return self._vocabulary.bytes[token].decode("utf-8", errors="replace")
+        return self._vocabulary.spelled(token).decode("utf-8", errors="replace")
 
     @property
     def call_words(self) -> CallWords:

@@ -44,7 +44,8 @@ class Vocabulary:
         self._following = self._first if bare is None else _Spelling(bare, template)
         self._prefixes_sections = bare is not None and not _prefixes_start_only(value)
         literal = self._first.literal
-        self.bytes = token_bytes_table(literal, value.get("decoder"))
+        self.size = _size(value, literal)
+        self.bytes = token_bytes_table(literal, value.get("decoder"), self.size)
         added = literal.get_added_tokens_decoder()
         self.special_ids = frozenset(index for index, token in added.items() if token.special)
         self.hidden_ids = frozenset(index for index in self.special_ids if not _is_said(added[index].content, special))
@@ -52,7 +53,6 @@ class Vocabulary:
         self.special_mark = _any_of([added[index].content for index in self.hidden_ids])
         self.marks = _any_of([added[index].content for index in self.special_ids])
         self.has_call_tags = CALL_START in {token.content for token in added.values()}
-        self.size = literal.get_vocab_size()
         self.longest = max(map(len, self.bytes), default=1)
         self.text_start = _text_start(literal)
 
@@ -64,6 +64,13 @@ class Vocabulary:
         """The id of a token; None if there is none of this name."""
         found: int | None = None if token is None else self._first.literal.token_to_id(token)
         return found
+
+    def spelled(self, token: int) -> bytes:
+        """The bytes of a token.
+
+        None of one that only the weights have: they are often padded.
+        """
+        return self.bytes[token] if token < self.size else b""
 
     def after(self, ids: Sequence[int], text: str, kind: Kind) -> Sequence[int]:
         """The tokens of `text` where it follows `ids`.
@@ -150,6 +157,15 @@ def _tokenizer(text: str) -> Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def _size(value: JsonObject, tokenizer: Tokenizer) -> int:
+    """One more than the highest id: some vocabularies leave ids out."""
+    model = value.get("model")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    ids = (one for one in vocabulary.values() if isinstance(one, int)) if isinstance(vocabulary, dict) else ()
+    highest = max((*tokenizer.get_added_tokens_decoder(), max(ids, default=-1)))
+    return max(tokenizer.get_vocab_size(), highest + 1)
 
 
 def _is_said(token: str, special: Mapping[str, bool]) -> bool:
