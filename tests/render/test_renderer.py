@@ -1,5 +1,6 @@
 """The one renderer: what is learned, what the prompt is, and that no content can forge a turn."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -239,3 +240,25 @@ def test_arguments_that_are_no_json_survive(renderer: Renderer) -> None:
 def test_text_that_looks_like_a_broken_call_stays_text(renderer: Renderer) -> None:
     parsed = renderer.parse("<tool_call>\nnot json\n</tool_call>")
     assert (parsed.content, parsed.calls) == ("<tool_call>\nnot json\n</tool_call>", ())
+
+
+def test_tokens_that_only_the_weights_have_spell_nothing(base_dir: Path) -> None:
+    """Embeddings are often padded, and a model may choose what nobody trained."""
+    renderer = load_renderer(base_dir)
+    beyond = renderer.vocab_size + 5
+    (known,) = renderer.encode("a")
+    assert renderer.decode([known, beyond, known]) == "aa"
+    assert (renderer.token_bytes(beyond), renderer.token_text(beyond)) == (b"", "")
+
+
+def test_ids_that_a_vocabulary_leaves_out_are_not_its_end(base_dir: Path, tmp_path: Path) -> None:
+    base = make_base(base_dir, tmp_path / "base", SHIFTING_TEMPLATE)
+    value = json.loads((base / "tokenizer.json").read_text("utf-8"))
+    vocabulary = value["model"]["vocab"]
+    last = max(vocabulary, key=vocabulary.__getitem__)
+    vocabulary[last] += 20
+    (base / "tokenizer.json").write_text(json.dumps(value), "utf-8")
+    renderer = load_renderer(base)
+    assert renderer.vocab_size == vocabulary[last] + 1
+    assert renderer.token_text(vocabulary[last]) == last.replace("Ġ", " ")
+    assert renderer.token_bytes(vocabulary[last] - 1) == b""

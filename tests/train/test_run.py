@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from typing import cast
 
 import pytest
 import torch
+from tests.render.bases import VOCABULARY, make_base
+from tests.train.conftest import chat_line
 
 from tunesmith.errors import DataError, InvalidRequest
 from tunesmith.jsonvalue import JsonObject
@@ -24,6 +27,7 @@ from tunesmith.train.protocol.spec import TrainSpec
 from tunesmith.train.start import start
 
 Make = Callable[..., TrainSpec]
+TEMPLATE = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
 
 
 def train(spec: TrainSpec) -> list[JsonObject]:
@@ -173,6 +177,21 @@ def test_a_row_without_anything_to_learn_is_named(make_spec: Make, tmp_path: Pat
     )
     with pytest.raises(DataError, match=r"line 1, messages: Every assistant message has weight 0"):
         train(make_spec(training_file=path))
+
+
+def test_a_token_that_the_weights_do_not_know_names_its_line(
+    make_spec: Make, base_dir: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    """As where tokens were added to a tokenizer only; without words it would be an index that is out of range."""
+    base = make_base(base_dir, tmp_path / "base", TEMPLATE, plain=("<extra>",))
+    for file in ("config.json", "model.safetensors"):
+        shutil.copy(tiny_base / file, base / file)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(
+        chat_line("Hi.", "How are you?", "Well.") + "\n" + chat_line("Hi.", "Say <extra>.", "No.") + "\n", "utf-8"
+    )
+    with pytest.raises(DataError, match=f"Line 2 .* token {VOCABULARY}, .* tokens 0 to {VOCABULARY - 1} only"):
+        train(make_spec(base_dir=base, training_file=rows))
 
 
 def test_preferences_are_refused_by_the_supervised_method(make_spec: Make, preference_file: Path) -> None:

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
-from tunesmith.errors import TunesmithError
+from torch import Tensor
+
+from tunesmith.errors import DataError, TunesmithError
 from tunesmith.families.panels import DTYPES
 from tunesmith.families.table import family_gap
 from tunesmith.models.facts import QUANTISED_BYTES, repacked_bytes, stored_width
@@ -68,7 +71,7 @@ def prepare(
     memory plan is kept in `plan_file`.
     """
     device, emit = device or device_of(spec, ranks.place), room.emit
-    reserve, base = _reserve(spec, device, examples, ranks), load_base(spec, device, ranks)
+    reserve, base = _reserve(spec, device, examples, ranks), _loaded(spec, device, examples, ranks)
     work = Work.of(base.model, base.trainable)
     plan = _kept_plan(_memory_plan(spec, base, device, examples), plan_file, room, ranks)
     plan = replace(plan, blocked_weights=False) if base.sharded else plan
@@ -97,6 +100,25 @@ class _Setting:
     emit: Listener
     ranks: Ranks
     quantization: Quantization
+
+
+def _loaded(spec: TrainSpec, device: Device, examples: Sequence[Example], ranks: Ranks) -> LoadedBase:
+    base = load_base(spec, device, ranks)
+    _check_tokens(base, examples)
+    return base
+
+
+def _check_tokens(base: LoadedBase, examples: Sequence[Example]) -> None:
+    """Raises DataError for a token that the weights do not know: some tokenizers have more than they do."""
+    known = len(cast(Tensor, base.model.get_input_embeddings().weight))
+    for example in examples:
+        highest = max(max(row.ids, default=0) for row in example.rows)
+        if highest >= known:
+            raise DataError(
+                f"Line {example.line} has a text that becomes the token {highest}, and the base's weights know the"
+                f" tokens 0 to {known - 1} only: its tokenizer has more. Leave that text out.",
+                param="training_file",
+            )
 
 
 def _chosen(spec: TrainSpec, base: LoadedBase, plan: MemoryPlan) -> StackChoice:

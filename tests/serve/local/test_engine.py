@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from tunesmith.errors import ServerFault, ServiceUnavailable
+from tunesmith.errors import InvalidRequest, ServerFault, ServiceUnavailable
 from tunesmith.render.renderer import Renderer
 from tunesmith.rows.messages import Message
 from tunesmith.serve.engine.model import SequenceChunk
@@ -224,10 +224,24 @@ def test_an_adapter_that_is_not_there_fails_its_own_request_only(
     assert len(list(engine.submit(greedy(prompt, 2, renderer)))) == 2
 
 
+def test_a_token_that_the_weights_do_not_know_is_refused(
+    engine: Engine, prompt: tuple[int, ...], renderer: Renderer
+) -> None:
+    known = renderer.vocab_size
+    for request in (
+        greedy((*prompt, known), 2, renderer),
+        replace(greedy(prompt, 2, renderer), logit_bias=((known, 1.0),)),
+    ):
+        with pytest.raises(InvalidRequest, match=f"Token {known} .* know the tokens 0 to {known - 1}"):
+            engine.submit(request)
+    assert len(list(engine.submit(greedy((*prompt, known - 1), 2, renderer)))) > 0
+
+
 class SlowRunner:
     """A runner whose forward pass waits until it is let go."""
 
     context_length = 100
+    vocabulary = 1000
     token_bytes = 1
     rewinds = True
 

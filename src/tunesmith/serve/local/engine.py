@@ -10,7 +10,7 @@ from threading import Condition, Thread
 
 import structlog
 
-from tunesmith.errors import ServiceUnavailable
+from tunesmith.errors import InvalidRequest, ServiceUnavailable
 from tunesmith.models.answers import read_answers
 from tunesmith.models.directory import fingerprint
 from tunesmith.serve.engine.prompt_lookup import NgramIndex
@@ -72,6 +72,7 @@ class LocalEngine:
         """Starts the engine's thread. `answers`: token ids that the base itself was tuned on, for drafts."""
         self.context_length = runner.context_length
         self.fingerprint = fingerprint
+        self._vocabulary = runner.vocabulary
         self._waiting_limit = options.waiting
         index = NgramIndex(answers)
         model = LocalModel(runner, options.adapter_bytes, index, threads=options.threads, drafts=options.drafts)
@@ -91,8 +92,10 @@ class LocalEngine:
     def submit(self, request: GenerateRequest) -> Generation:
         """Queues the request.
 
-        Raises ServiceUnavailable if the queue is full or the engine is closing.
+        Raises ServiceUnavailable if the queue is full or the engine is closing, and InvalidRequest for a token that the
+        weights do not know.
         """
+        self._check_tokens(request)
         generation = Generation(request.n)
         with self._changed:
             if self._closing:
@@ -105,6 +108,17 @@ class LocalEngine:
             self._arrived.append((request, generation))
             self._changed.notify_all()
         return generation
+
+    def _check_tokens(self, request: GenerateRequest) -> None:
+        """Compiled code reads an embedding where the token says that it is."""
+        biased = max((token for token, _ in request.logit_bias), default=0)
+        highest = max(biased, max(request.prompt, default=0))
+        if highest >= self._vocabulary:
+            raise InvalidRequest(
+                f"Token {highest} of this model's tokenizer is not in its weights, which know the tokens 0 to"
+                f" {self._vocabulary - 1}. Leave out the text that stands for it.",
+                code="unknown_token",
+            )
 
     def close(self) -> None:
         """Refuses new requests; the thread ends once those under way are answered."""

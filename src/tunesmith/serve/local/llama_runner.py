@@ -49,7 +49,7 @@ class CompiledRunner:
         shape = base.shape
         self.context_length = shape.context
         self.token_bytes = 2 * shape.layers * shape.kv_heads * shape.head * FLOAT_BYTES
-        self._vocabulary = shape.vocabulary
+        self.vocabulary = shape.vocabulary
         self._sizes = base.sizes
         self._rotation = base.rotation
         self._rereading = None if base.rotation.border is None else Rereading(base.rotation.border)
@@ -85,7 +85,7 @@ class CompiledRunner:
         threads = self._pool.gather(threads)
         logits = self._steps.fill(chunks, self._rotation, threads)
         serving_step(0, threads, self._step_args, self._layer_table, self._matrix_table)
-        return self._scaled(logits)[:, : self._vocabulary]
+        return self._scaled(logits)[:, : self.vocabulary]
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Copies the first `length` positions of one slot to another."""
@@ -137,7 +137,7 @@ class CompiledRunner:
             "embedding_kind": KINDS[self._embedding.dtype],
             "final_norm": self._final_norm.ctypes.data,
             "eps": shape.eps,
-            "logits_stride": whole_panels(self._vocabulary) * PANEL_ROW_BYTES,
+            "logits_stride": whole_panels(self.vocabulary) * PANEL_ROW_BYTES,
         }
         for name, value in values.items():
             self._step_args[name] = value

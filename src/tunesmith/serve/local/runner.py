@@ -27,6 +27,7 @@ class Runner(Storage, Protocol):
     """A base in memory that computes logits for chunks of sequences."""
 
     context_length: int
+    vocabulary: int  # tokens that the weights know; a tokenizer may have others
     token_bytes: int  # of keys and values per position
     rewinds: bool  # keys and values can be cut at any position
 

@@ -28,6 +28,7 @@ class TransformersRunner:
         self.hooks = LoraHooks(model)
         config = model.config.get_text_config()
         self.context_length: int = config.max_position_embeddings
+        self.vocabulary = len(cast(Tensor, model.get_input_embeddings().weight))
         layers = _one_token(model).layers
         # Measured: families differ in heads and sizes by layer, share keys, or have states instead.
         self.token_bytes = max(1, sum(map(_key_value_bytes, layers)))
