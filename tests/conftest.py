@@ -20,8 +20,8 @@ os.environ.setdefault("TUNESMITH_TRAIN_IDLE", "false")  # tests keep all cores b
 # What is imported and collected stays: walks through it find nothing, and are a quarter of the time of collecting.
 gc.disable()
 
-# Stores over SQLite and PostgreSQL, object storage, `make test`.
-pytest_plugins = ["tests.databases", "tests.buckets", "tests.side_by_side"]
+# Stores over SQLite and PostgreSQL, object storage, the cases of long lists, `make test`.
+pytest_plugins = ["tests.databases", "tests.buckets", "tests.samples", "tests.side_by_side"]
 
 
 def pytest_collection_finish() -> None:
