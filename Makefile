@@ -15,7 +15,7 @@ help:
 	@echo "make demo    set up, train a small model on examples/weather-jokes.jsonl, compare it with its base"
 	@echo "make serve   the API and one worker on http://127.0.0.1:8000/v1"
 	@echo "make test    all tests, in three processes (TESTERS=2: in two)          make lint    ruff, mypy, import-linter"
-	@echo "make test-whole       the same, with all cases of the long lists that make test takes a part of"
+	@echo "make test-whole       the same, with all cases of the long lists that make test takes a part of, others each day"
 	@echo "make test-cluster     contract and acceptance tests over two servers, two workers, PostgreSQL and S3"
 	@echo "make test-cluster-ray   the same, with jobs that train on the nodes of a Ray cluster"
 	@echo "make rolling-restart  1,000 operations while two servers behind a proxy restart in turn"

@@ -259,6 +259,7 @@ def contents(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest
     return path
 
 
+@pytest.mark.drawn(25)
 @pytest.mark.parametrize("contents", [*NAMES, *FILES], indirect=True)
 def test_check_and_job_have_one_verdict_by_method(house: House, contents: Path) -> None:
     taken = {method: job_accepts(house, contents.read_bytes(), method) for method in METHOD_KINDS}
@@ -266,6 +267,7 @@ def test_check_and_job_have_one_verdict_by_method(house: House, contents: Path) 
     assert check_accepts(house, contents, None) == any(taken.values())
 
 
+@pytest.mark.drawn(2)  # five commands each
 @pytest.mark.parametrize(
     "contents",
     ["chat", "preference", "chat-id-and-no-answer", "reinforcement", "preference-messages-for-input", "file-nine"],
@@ -277,6 +279,7 @@ def test_the_command_says_what_the_check_says(house: House, contents: Path, capf
         assert command_accepts(contents, capfd, "--method", method) == check_accepts(house, contents, method)
 
 
+@pytest.mark.drawn(3)
 @pytest.mark.parametrize("contents", ["chat"], indirect=True)
 @pytest.mark.parametrize("name", ["chat", "preference", "chat-id", "completion", "file-empty", "file-pretty"])
 def test_a_validation_file_stops_both_or_none(

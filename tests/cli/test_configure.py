@@ -219,7 +219,7 @@ def raised_by_a_command(monkeypatch: pytest.MonkeyPatch, error: BaseException) -
     def migrate(data_dir: DataDir = None) -> None:
         raise error
 
-    monkeypatch.setattr(tree, "app", failing)
+    monkeypatch.setattr(tree, "command", lambda: failing)
 
 
 def test_file_is_checked_before_anything_is_loaded(tmp_path: Path) -> None:

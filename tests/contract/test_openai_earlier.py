@@ -17,6 +17,7 @@ FILES = ("test_openai_current.py", "test_openai_methods.py")
 SHARED = "distro==1.9.0"  # needed by these and not by today's client
 
 
+@pytest.mark.drawn(1)  # both ask alike, and each takes an environment and a pytest
 @pytest.mark.parametrize(("name", "version"), [("openai1", "1.109.1"), ("openai2", "2.54.0")])
 def test_earlier_client_passes_the_tests_of_todays(
     server: Server,

@@ -13,7 +13,7 @@ from tunesmith.store import open_store
 
 sys.path.append(str(Path(__file__).parents[2] / "scripts"))
 from api_world import World
-from tests.fuzz.fuzzing import Objects
+from tests.fuzz.objects import Objects
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ tokens. Nothing trains: the server runs without a worker.
 """
 
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -25,6 +24,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from tests.fuzz.objects import Objects
 from tests.servers import Server
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
@@ -32,7 +32,6 @@ BASE = "smollm2-135m-instruct"
 BOUNDS = {"n": 2, "best_of": 2, "max_tokens": 2, "max_completion_tokens": 2}
 GENERATING = "/completions"  # the end of paths that make a model write
 USING_UP = ("/cancel", "/complete", "/archive")  # likewise of those after which an object is of no more use
-Make = Callable[[], str]
 AnyOperation: TypeAlias = APIOperation[Any, Any, Any, Any]
 AnyCase: TypeAlias = Case[AnyOperation]
 
@@ -42,24 +41,6 @@ class Report:
     requests: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
     faults: dict[str, str] = field(default_factory=dict)  # operation and kind -> the first one of it, with its request
-
-
-class Objects:
-    """Ids of real objects, by the name in the path. One that a request used up is replaced."""
-
-    def __init__(self, makers: dict[str, Make]) -> None:
-        self._makers = makers
-        self._made = {name: make() for name, make in makers.items()}
-
-    def fill(self, case: AnyCase) -> None:
-        for name in case.path_parameters or {}:
-            if name in self._made:
-                case.path_parameters[name] = self._made[name]
-
-    def renew(self, case: AnyCase) -> None:
-        for name in case.path_parameters or {}:
-            if name in self._made:
-                self._made[name] = self._makers[name]()
 
 
 class Fuzzer:

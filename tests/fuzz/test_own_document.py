@@ -6,7 +6,7 @@ import os
 import pytest
 from api_world import World
 from tests.fuzz.documents import own
-from tests.fuzz.fuzzing import Fuzzer, Objects
+from tests.fuzz.objects import Objects
 from tests.servers import Server
 
 EXAMPLES = int(os.environ.get("TUNESMITH_FUZZ_EXAMPLES", "4"))
@@ -15,6 +15,8 @@ EXAMPLES = int(os.environ.get("TUNESMITH_FUZZ_EXAMPLES", "4"))
 def test_server_answers_as_its_own_document_says(
     server: Server, world: World, objects: Objects, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from tests.fuzz.fuzzing import Fuzzer  # which brings schemathesis, for seconds
+
     report = Fuzzer(server, own(server), objects, world.file()).run(EXAMPLES)
     with capsys.disabled():
         print(f"\n{report.requests} requests by our own document: {json.dumps(report.statuses)}")

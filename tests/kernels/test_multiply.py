@@ -48,6 +48,7 @@ def test_narrow_panels_give_the_bits_of_wide_ones(rows: int, kind: int) -> None:
     assert numpy.array_equal(product(kind, x, weight), product(Number.FLOAT32, x, same))
 
 
+@pytest.mark.drawn(1)  # each compiles everything again
 @pytest.mark.parametrize("processor", ["haswell", "x86-64"])
 @pytest.mark.skipif(not HAS_HALF or os.uname().machine != "x86_64", reason="the code of these runs on newer x86 only")
 def test_older_processors_have_code_of_their_own(processor: str, tmp_path: Path) -> None:

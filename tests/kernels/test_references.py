@@ -96,6 +96,7 @@ def reached(kernel: Dispatcher, seen: set[Dispatcher]) -> set[Dispatcher]:
     return seen
 
 
+@pytest.mark.drawn(14, by="case")  # each takes a second or two to compile its kernel by itself
 @pytest.mark.parametrize(
     ("case", "size"),
     [

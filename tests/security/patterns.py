@@ -17,6 +17,7 @@ SOURCE = Path(tunesmith.__file__).parent
 METHODS = ("search", "match", "fullmatch", "findall", "finditer", "sub", "subn", "split")
 WHOLE = {"match", "fullmatch"}  # begin at one place only
 Pattern: TypeAlias = re.Pattern[str] | re.Pattern[bytes]
+Uses: TypeAlias = defaultdict[tuple[Path | None, str], set[str]]  # file (None: any) and name -> methods
 OPPOSITES = {ops.CATEGORY_DIGIT: "0", ops.CATEGORY_SPACE: " \n", ops.CATEGORY_WORD: "a_"}
 MOST_CHARS, MOST_TEXTS = 8, 100
 
@@ -38,29 +39,38 @@ class Found:
                     pass
 
 
+def source_files() -> list[str]:
+    """The files that may have patterns, in `Found.where`'s words."""
+    return [str(path.relative_to(SOURCE)) for path in sorted(SOURCE.rglob("*.py")) if "import re\n" in path.read_text()]
+
+
 def all_patterns() -> tuple[list[Found], list[str]]:
     """The patterns, and the calls whose pattern is known only when they run."""
-    trees = {path: ast.parse(path.read_text()) for path in sorted(SOURCE.rglob("*.py"))}
-    using = {path: tree for path, tree in trees.items() if _imports_re(tree)}
-    uses = _uses(trees)
+    uses: Uses = defaultdict(set)
+    using: dict[Path, list[ast.AST]] = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        nodes = [*ast.walk(ast.parse(path.read_text()))]
+        _add_uses(path, nodes, uses)
+        if _imports_re(nodes):
+            using[path] = nodes
     found: list[Found] = []
     unknown: list[str] = []
-    for path, tree in using.items():
+    for path, nodes in using.items():
         where = str(path.relative_to(SOURCE))
         module = importlib.import_module(".".join(("tunesmith", *path.relative_to(SOURCE).with_suffix("").parts)))
         for name, value in vars(module).items():
             for pattern, place in _inside(value, name):
                 methods = frozenset(uses[path, place] or uses[None, place] or {"search"})
                 found.append(Found(f"{where} {name}", pattern, methods))
-        _add_calls(where, tree, vars(module), found, unknown)
+        _add_calls(where, nodes, vars(module), found, unknown)
     return found, unknown
 
 
 def _add_calls(
-    where: str, tree: ast.Module, names: Mapping[str, object], found: list[Found], unknown: list[str]
+    where: str, nodes: Sequence[ast.AST], names: Mapping[str, object], found: list[Found], unknown: list[str]
 ) -> None:
     known = {one.pattern.pattern for one in found}
-    for call in _calls(tree):
+    for call in _calls(nodes):
         shown = f"{where} {ast.unparse(call.args[0])}"
         method = call.func.attr if isinstance(call.func, ast.Attribute) else ""
         try:
@@ -90,12 +100,12 @@ def hard_texts(pattern: Pattern, length: int) -> Iterator[str]:
                     yield start + unit * max(1, length // len(unit)) + end
 
 
-def _imports_re(tree: ast.Module) -> bool:
-    return any(isinstance(node, ast.Import) and any(one.name == "re" for one in node.names) for node in ast.walk(tree))
+def _imports_re(nodes: Sequence[ast.AST]) -> bool:
+    return any(isinstance(node, ast.Import) and any(one.name == "re" for one in node.names) for node in nodes)
 
 
-def _calls(tree: ast.Module) -> Iterator[ast.Call]:
-    for node in ast.walk(tree):
+def _calls(nodes: Sequence[ast.AST]) -> Iterator[ast.Call]:
+    for node in nodes:
         if (
             isinstance(node, ast.Call)
             and isinstance(node.func, ast.Attribute)
@@ -106,17 +116,14 @@ def _calls(tree: ast.Module) -> Iterator[ast.Call]:
             yield node
 
 
-def _uses(trees: Mapping[Path, ast.Module]) -> dict[tuple[Path | None, str], set[str]]:
+def _add_uses(path: Path, nodes: Sequence[ast.AST], uses: Uses) -> None:
     """The methods that are called on a name or, with a dot before it, on a field; in a file and (None) in any."""
-    found: dict[tuple[Path | None, str], set[str]] = defaultdict(set)
-    for path, tree in trees.items():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute) and node.attr in METHODS and isinstance(node.value, ast.Name):
-                for place in (path, None):
-                    found[place, node.value.id].add(node.attr)
-            elif isinstance(node, ast.Attribute) and node.attr in METHODS and isinstance(node.value, ast.Attribute):
-                found[path, f".{node.value.attr}"].add(node.attr)
-    return found
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and node.attr in METHODS and isinstance(node.value, ast.Name):
+            for place in (path, None):
+                uses[place, node.value.id].add(node.attr)
+        elif isinstance(node, ast.Attribute) and node.attr in METHODS and isinstance(node.value, ast.Attribute):
+            uses[path, f".{node.value.attr}"].add(node.attr)
 
 
 def _inside(value: object, name: str) -> Iterator[tuple[Pattern, str]]:

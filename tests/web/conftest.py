@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
+from tests.databases import Migrated
 
 from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
@@ -20,8 +21,8 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def store(settings: Settings) -> Iterator[Store]:
-    store = open_store(settings)
+def store(settings: Settings, migrated: Migrated) -> Iterator[Store]:
+    store = open_store(migrated(settings))
     yield store
     store.close()
 

@@ -31,9 +31,9 @@ def run(arguments: list[str]) -> int:
     Every error becomes one line on stderr; exits.py has the codes. With TUNESMITH_DEBUG set, errors are raised.
     """
     try:
-        from tunesmith.cli.app import app  # takes long enough for a Ctrl-C
+        from tunesmith.cli.app import command  # takes long enough for a Ctrl-C
 
-        code = app(arguments, prog_name="tunesmith", standalone_mode=False)
+        code = command()(arguments, prog_name="tunesmith", standalone_mode=False)
         return code if isinstance(code, int) else Exit.OK
     except Exception as error:
         if os.environ.get("TUNESMITH_DEBUG"):
