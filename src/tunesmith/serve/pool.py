@@ -23,11 +23,7 @@ from tunesmith import __version__
 from tunesmith.errors import ServerFault
 from tunesmith.models.adapters import MANIFEST_FILE, NO_ADAPTER, AdapterManifest, read_manifest, unusable_adapter
 from tunesmith.models.directory import fingerprint
-<<<<<<< HEAD
-=======
-from tunesmith.models.facts import QUANTISED_BYTES, block_bytes, compiled_width, count_text_parameters
 from tunesmith.models.tuned import require_files
->>>>>>> h10-a23
 from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.serve.chat.schema import for_older_llguidance
 from tunesmith.serve.engine.grammar import Grammars
@@ -40,27 +36,8 @@ from tunesmith.system.activity import doing
 from tunesmith.system.memory import total_memory
 
 CLOSE_SECONDS = 5.0
-<<<<<<< HEAD
-=======
 LOOK_SECONDS = 0.1  # between two looks at whether a load that waits for another is to end
 HANDOVER_SECONDS = 0.2  # in which who waited for a base asks it, before it may be unloaded for another
-FLOAT32_BYTES = 4
-INT4_INPUTS = 256  # of a block of 4 bits
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """A model that can answer: a base in memory, its renderer, and an adapter."""
-
-    engine: Engine
-    renderer: Renderer
-    adapter: Path | None  # None also for fully tuned weights, which are the engine's own
-    fingerprint: str  # 10 hex digits of what decides the answers: base, number format, adapter, our version
-    grammars: Grammars
-    tuned: str = NO_ADAPTER  # SHA-256 of the tuned weights that answer, as their manifest has it
-    project: str = ""  # whose requests these are, for the prefix cache and the order of the queue
-    background: bool = False  # nobody waits for its answers: all others go first
->>>>>>> h10-a23
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,14 +218,9 @@ class Pool:
 
     def _loaded(self, base_dir: Path, base_name: str, future: "Future[_Base]") -> _Base:
         remote = base_name in self._settings.serve_remote
-<<<<<<< HEAD
         nbytes = 0 if remote else weight_bytes(base_dir, self._settings)
-        self._evict(nbytes, keep=base_dir)
-=======
-        nbytes = 0 if remote else _weight_bytes(base_dir, self._settings)
         if nbytes:
             self._make_room(nbytes, base_dir, future)
->>>>>>> h10-a23
         load = _remote(base_name) if remote else self._load
         with doing(f"loading the base model {base_name}".rstrip()):
             give_way()
