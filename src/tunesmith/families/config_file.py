@@ -20,7 +20,7 @@ def text_values(config: JsonObject) -> JsonObject:
 
 
 def embedding_rows(config: JsonObject) -> int | None:
-    """How many token ids the text model in this config takes; None where the file leaves that out."""
+    """How many token ids the text model takes; None where the file is silent."""
     rows = text_values(config).get("vocab_size")
     return rows if type(rows) is int and rows > 0 else None
 

@@ -95,9 +95,9 @@ def bad_sizes(config: JsonObject, tensors: Mapping[str, Tensor]) -> str | None:
 
 
 def bad_vocabulary(tokenizer: JsonObject, rows: int | None) -> str | None:
-    """What of tokenizer.json takes memory without end, or is not among the `rows` of the embedding.
+    """What of tokenizer.json takes memory without end, or has no row.
 
-    Added tokens may be beyond these: no text becomes one of them (`render.vocabulary`).
+    `rows`: of the embedding. Added tokens may be beyond these: no text becomes one of them (`render.vocabulary`).
     """
     model = tokenizer.get("model")
     vocabulary = model.get("vocab") if isinstance(model, dict) else None

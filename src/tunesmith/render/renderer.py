@@ -96,8 +96,7 @@ class Renderer:
             raise ServerFault(no_end().message)
         self._text_end = text_end
         self.eos_ids = frozenset(ends)
-        digest = sha256(f"{text}\0{tokenizer_json}".encode()).hexdigest()[:12]
-        self.name = f"chat-template-v{self._version(text)}-{digest}"
+        self.name = f"chat-template-v{self._version(text)}-{_digest(text, tokenizer_json)}"
 
     def _version(self, template: str) -> int:
         if self._native is not None:
@@ -370,6 +369,10 @@ class Renderer:
             "The base's chat template marks the end of the assistant's turn with no special token, so a model trained"
             " with it would not know when to stop. Use an instruct model with such a token."
         )
+
+
+def _digest(template: str, tokenizer_json: str) -> str:
+    return sha256(f"{template}\0{tokenizer_json}".encode()).hexdigest()[:12]
 
 
 def load_renderer(model_dir: Path, *, native: bool = True) -> Renderer:
