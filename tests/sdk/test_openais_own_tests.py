@@ -1,8 +1,9 @@
 """The tests that OpenAI ships in the source of its Python client, for our areas, against a seeded real server.
 
 They call every method plainly, with all parameters, raw and streamed, with and without strict validation, with the
-synchronous and both asynchronous clients, and hold each answer against the client's types. What is put in place of the
-ids that they make up is said in `placeholders.py`, what fails and why in `exclusions.toml`.
+synchronous and both asynchronous clients, and hold each answer against the client's types. `make test` sends each
+request with one of the three, raw or streamed in turn. What is put in place of the ids that they make up is said in
+`placeholders.py`, what fails and why in `exclusions.toml`.
 """
 
 import json
@@ -12,11 +13,13 @@ import subprocess
 import sys
 import tarfile
 import tomllib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from tests.environments import BARE_PYTEST, VENVS, environment
+from tests.samples import WHOLE
 from tests.servers import serving
 
 VERSION = "3.54.0"
@@ -122,6 +125,11 @@ def test_openais_tests_pass(results: dict[str, str | None], file: str) -> None:
     excluded = [one.tests for one in exclusions()]
     faults = {name: fault for name, fault in own.items() if fault and not any(one.fullmatch(name) for one in excluded)}
     assert faults == {}
+
+
+def test_each_request_is_sent_by_one_client_or_by_all(results: dict[str, str | None]) -> None:
+    sent = Counter(name.partition("[")[0].replace("::TestAsync", "::Test") for name in results)
+    assert {*sent.values()} == ({3} if WHOLE else {1})
 
 
 @pytest.mark.parametrize("exclusion", exclusions(), ids=lambda one: one.tests.pattern)
