@@ -95,6 +95,19 @@ def test_another_checkout_of_the_same_sources_has_the_code_at_once(tmp_path: Pat
     assert said == ["42 0\n", "42 1\n", "42 0\n"]
 
 
+def test_code_for_another_processor_is_not_here(tmp_path: Path) -> None:
+    """As in a folder that machines share, or an image that was built on another one."""
+    (tmp_path / "doubling.py").write_text(SOURCE, "utf-8")
+    line = "from doubling import double; from tunesmith.kernels.compiler import is_cached; "
+    said = []
+    for what, processor in (("double(21)", "generic"), ("is_cached(double)", "generic"), ("is_cached(double)", "")):
+        command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {line}print({what})"]
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+        environment |= {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": ""} if processor else {}
+        said.append(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.strip())
+    assert said == ["42", "True", "False"]
+
+
 def load(file: Path) -> Callable[[int], int]:
     spec = importlib.util.spec_from_file_location("doubling", file)
     assert spec is not None

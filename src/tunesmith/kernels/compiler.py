@@ -143,12 +143,14 @@ def _is_whole(path: Path) -> bool:
 
 
 def is_cached(function: Callable[..., object]) -> bool:
-    """Whether the code of an entry is on disk.
+    """Whether the code of an entry for this processor is on disk.
 
-    If not, its first call takes 20 seconds on an idle processor.
+    Machines may share the folder. If it is not, the first call takes 20 seconds on an idle processor.
     """
     kept: CheckedCacheFile = function._cache._cache_file  # type: ignore[attr-defined]
-    names = kept._load_index().values()  # none where it was made from other sources
+    processor = function.targetctx.codegen().magic_tuple()  # type: ignore[attr-defined]  # the second part of a key
+    index = cast(dict[tuple[object, ...], str], kept._load_index())  # empty where it was made from other sources
+    names = [name for key, name in index.items() if key[1] == processor]
     return bool(names) and all(_is_whole(Path(kept._data_path(name))) for name in names)
 
 
