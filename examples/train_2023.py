@@ -9,10 +9,12 @@ python examples/train_2023.py
 # (the current `openai` package, which the type checker sees, has none of these names)
 
 import time
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 import openai
 
+ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter).parse_args()  # --help trains nothing
 with (Path(__file__).parent / "weather-jokes.jsonl").open("rb") as handle:
     file = openai.File.create(file=handle, purpose="fine-tune")
 job = openai.FineTuningJob.create(training_file=file.id, model="gpt-3.5-turbo", suffix="weather")

@@ -6,12 +6,14 @@ python examples/train_and_chat.py
 """
 
 import time
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 from openai import OpenAI
 
 DATASET = Path(__file__).parent / "weather-jokes.jsonl"
 
+ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter).parse_args()  # --help trains nothing
 client = OpenAI()  # reads OPENAI_BASE_URL and OPENAI_API_KEY
 
 file = client.files.create(file=DATASET, purpose="fine-tune")

@@ -49,8 +49,9 @@ must run on the server's machine.
 
 MEANINGS = {
     Exit.OK: "done",
-    Exit.FAILED: "the data is invalid, or what was asked for was refused",
-    Exit.USAGE: "a wrong command, option, argument or setting; a file that is not there",
+    Exit.FAILED: "the data is invalid, or what was asked for was refused; a setting that shows to be wrong only when"
+    " it is used, such as storage or base_model",
+    Exit.USAGE: "a wrong command, option or argument; a setting of the wrong form; a file that is not there",
     Exit.UNREACHABLE: "no server answers",
     Exit.JOB_FAILED: "the job failed or was cancelled",
     Exit.NO_KEY: "no API key, or the server refuses it",
