@@ -20,6 +20,7 @@ from tunesmith.settings import Settings
 
 # The others are about a disk and SQLite's file on it: how they are damaged, full, lost, or of an earlier version.
 ANYWHERE = {"test_eval_kill", "test_verdict_time", "test_demo"}
+TRAINING = {"test_verdict_time", "test_demo"}  # jobs that may train elsewhere
 OF_RAY = {"test_kills", "test_several_nodes"}  # these have a cluster of their own
 OF_A_CHILD = {"test_worker_kill", "test_ranks_kill"}  # these kill the worker's own children
 
@@ -41,7 +42,7 @@ def elsewhere(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         "TUNESMITH_DATABASE_URL": new_schema(request.getfixturevalue("postgres_socket")),
     }
     with ExitStack() as stack:
-        if name not in OF_RAY:
+        if name in TRAINING:
             given |= stack.enter_context(launching(tmp_path_factory.mktemp("nodes"), given))
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         for variable, value in given.items():

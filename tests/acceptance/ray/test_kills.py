@@ -1,14 +1,17 @@
 """Kill -9 on a real cluster of two nodes, at random moments: no job is lost, and every adapter is as without a kill.
 
 `make kills-ray` makes 30 kills (`RAY_KILLS`, `RAY_SEED`) of nodes, trainers, actors, workers and heads, and prints
-each. Without it one is made, of a node.
+each, then the table of docs/scaling.md. Without it one is made, of a node.
 """
 
 import os
 import random
 import signal
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import psutil
 import pytest
@@ -23,31 +26,54 @@ from tunesmith.store import JobRow, JobStatus, Store
 KILLS = int(os.environ.get("RAY_KILLS", "1"))
 SEED = int(os.environ.get("RAY_SEED", "22"))
 KINDS = ("node", "trainer", "actor", "worker", "head")
-LONGEST = 8.0  # seconds until the next kill, where it does not wait for a step
+AT_ONCE = 3  # every third kill waits for no step
+LONGEST = 8.0  # seconds until such a kill
+STEP_SECONDS = 240  # until an attempt has made some steps: on a busy machine, perhaps after a new head and nodes
 SHOWN = "{:>3}  {:<8} {:>5} {:>8} {:>6}  {}"
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    kind: str
+    step: int  # the last one that the job had made
+    seconds: float  # until the next attempt, or the job's end
 
 
 def test_no_job_is_lost_and_adapters_are_equal(
     cluster: RayCluster, store: Store, settings: Settings, worker: Worker, tmp_path: Path
 ) -> None:
-    chance, kills, jobs = random.Random(SEED), 0, []
+    chance, jobs = random.Random(SEED), []
+    kills: list[Kill] = []
     print("\n" + SHOWN.format("no", "killed", "step", "attempt", "s", "job"))
-    while kills < KILLS:
+    while len(kills) < KILLS:
         job = submit(store)
         jobs.append(job)
-        while kills < KILLS and not _is_over(store, job, chance, kills):
-            kind = KINDS[kills % len(KINDS)]
+        while len(kills) < KILLS and not _is_over(store, job, chance, len(kills)):
+            kind = KINDS[len(kills) % len(KINDS)]
             before, begun = _row(store, job), time.monotonic()
             if not _kill(kind, job, cluster, worker):
                 continue
-            kills += 1
             _next_attempt(store, before)
-            took = time.monotonic() - begun
-            print(SHOWN.format(kills, kind, before.last_step, before.attempt, f"{took:.1f}", job.id), flush=True)
+            kills.append(made := Kill(kind, before.last_step, time.monotonic() - begun))
+            shown = (len(kills), kind, made.step, before.attempt, f"{made.seconds:.1f}", job.id)
+            print(SHOWN.format(*shown), flush=True)
         _check_done(store, job)
     wanted = digest(uninterrupted(settings, _row(store, jobs[0]), tmp_path))
     assert {digest(_adapter(store, job)) for job in jobs} == {wanted}
-    print(f"{kills} kills, {len(jobs)} jobs, 0 lost; all adapters are those of an undisturbed run ({wanted[:16]})")
+    print(table(kills))
+    print(f"{len(kills)} kills, {len(jobs)} jobs, 0 lost; all adapters are those of an undisturbed run ({wanted[:16]})")
+
+
+def table(kills: Sequence[Kill]) -> str:
+    """What was killed, at which steps, and how long the next attempt took to begin."""
+    lines = ["| killed | times | after steps | seconds, median | longest |", "| --- | ---: | --- | ---: | ---: |"]
+    for kind in KINDS:
+        found = [kill for kill in kills if kill.kind == kind]
+        if found:
+            steps = ", ".join(str(step) for step in sorted(kill.step for kill in found))
+            seconds = [kill.seconds for kill in found]
+            lines.append(f"| {kind} | {len(found)} | {steps} | {median(seconds):.1f} | {max(seconds):.1f} |")
+    return "\n".join(lines)
 
 
 def _row(store: Store, job: JobRow) -> JobRow:
@@ -63,11 +89,11 @@ def _next_attempt(store: Store, before: JobRow) -> None:
 def _is_over(store: Store, job: JobRow, chance: random.Random, kills: int) -> bool:
     """Waits for a random moment; true where the job has ended by then.
 
-    The first of two comes while the job trains, the second whenever it is.
+    Two of three come after some further steps, the third whenever it is: also while an attempt begins.
     """
-    if kills % 2 == 0:
+    if kills % AT_ONCE < AT_ONCE - 1:
         step = _row(store, job).last_step + chance.randint(2, 9)
-        wait_for(store, job, lambda row: row.last_step >= step or row.status.finished, 120)
+        wait_for(store, job, lambda row: row.last_step >= step or row.status.finished, STEP_SECONDS)
     else:
         time.sleep(chance.uniform(0, LONGEST))
     return _row(store, job).status.finished
@@ -127,7 +153,7 @@ def test_a_cancelled_job_ends_within_seconds_also_through_rays_client(
 
 def _cancel(store: Store) -> None:
     job = submit(store)
-    wait_for(store, job, lambda row: row.last_step >= 2, 120)
+    wait_for(store, job, lambda row: row.last_step >= 2, STEP_SECONDS)
     assert len(trainers(job.id)) == 1
     actor = trainers(job.id)[0].parent()
     store.jobs.cancel(job.id)
@@ -147,7 +173,7 @@ def test_a_cluster_of_this_machine_listens_on_loopback_alone_and_ends_with_its_j
     worker.start()
     try:
         job = submit(store)
-        wait_for(store, job, lambda row: row.last_step >= 2, 120)
+        wait_for(store, job, lambda row: row.last_step >= 2, STEP_SECONDS)
         assert worker.process is not None
         started = psutil.Process(worker.process.pid).children(recursive=True)
         found = {address for process in started for address in _listening(process)}

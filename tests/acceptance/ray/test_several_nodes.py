@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.acceptance.ray.conftest import Worker, eventually, trainers
-from tests.acceptance.ray.test_kills import KILLS
+from tests.acceptance.ray.test_kills import KILLS, STEP_SECONDS
 from tests.acceptance.test_worker_kill import STEPS, digest, spec_again, submit, uninterrupted, wait_for
 from tests.ray_cluster import RayCluster
 
@@ -29,7 +29,7 @@ def test_ranks_on_two_nodes_survive_the_loss_of_one_and_train_as_two_ranks_here(
     cluster: RayCluster, store: Store, settings: Settings, worker: Worker, tmp_path: Path
 ) -> None:
     job = submit(store)
-    wait_for(store, job, lambda row: row.last_step >= 3, 120)
+    wait_for(store, job, lambda row: row.last_step >= 3, STEP_SECONDS)
     places = {int(one.environ()["RANK"]): one for one in trainers(job.id)}
     environments = [places[rank].environ() for rank in range(2)]
     assert [one["WORLD_SIZE"] for one in environments] == ["2", "2"]
