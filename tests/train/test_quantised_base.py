@@ -17,6 +17,7 @@ from tunesmith.kernels.vectors import HAS_HALF
 from tunesmith.models.weights import load_model
 from tunesmith.settings import Quantization
 from tunesmith.train.core.device import Device
+from tunesmith.train.core.plan import LEAST_TOKENS
 from tunesmith.train.loading import load_base
 from tunesmith.train.paths.compiled import CompiledLayers
 from tunesmith.train.paths.rounded import rounded
@@ -104,6 +105,17 @@ def test_a_base_of_16_bits_is_read_as_it_is(base: Path, make_spec: Make, kind: Q
     named = loaded.model.named_parameters()
     matrices = [weight for name, weight in named if weight.ndim == 2 and "lora_" not in name]
     assert {weight.dtype for weight in matrices} == {torch.bfloat16}
+
+
+def test_little_memory_does_not_refuse_blocks(
+    base: Path, make_spec: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has little is who needs them: other paths recompute activations then, beside wider weights."""
+    monkeypatch.setattr(Device, "free_memory", lambda device: 10_000)
+    events = train(make_spec(base_dir=base, output_dir=tmp_path / "out", quantization="int4"))
+    said = [event["message"] for event in of_type(events, "log")]
+    assert f"at most {LEAST_TOKENS} tokens at once." in "".join(said)
+    assert "The layers run as compiled code." in said
 
 
 @pytest.mark.parametrize(

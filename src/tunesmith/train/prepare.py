@@ -22,7 +22,7 @@ from tunesmith.train.core.device import Device, free_unused
 from tunesmith.train.core.disk_room import LITTLE, DiskRoom
 from tunesmith.train.core.examples import Example
 from tunesmith.train.core.packing import added_tokens
-from tunesmith.train.core.plan import MemoryPlan, kept_plan, make_plan
+from tunesmith.train.core.plan import LEAST_TOKENS, MemoryPlan, kept_plan, make_plan
 from tunesmith.train.layers.attention import UnsupportedAttention
 from tunesmith.train.layers.wide_modules import widen_all
 from tunesmith.train.loading import LoadedBase, load_base
@@ -216,6 +216,8 @@ def _memory_plan(spec: TrainSpec, base: LoadedBase, device: Device, examples: Se
     shape, size = base.model.config.get_text_config(), base.computes.itemsize
     free = max(0, device.free_memory() - 3 * base.trainable.bytes_here)  # gradients and moments are not touched yet
     plan = make_plan(shape, size, heaviest, free, spec.micro_batch_tokens)
+    if plan.activation_checkpointing and in_blocks(spec.options.quantization):  # only compiled layers read these
+        plan = replace(plan, activation_checkpointing=False, micro_batch_tokens=LEAST_TOKENS)
     copies = (
         0
         if device.is_gpu or base.sharded
