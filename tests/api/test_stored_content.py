@@ -97,4 +97,4 @@ def test_a_storage_that_is_away_is_a_503_that_names_no_host(
         assert answer.status_code == 503
         error = answer.json()["error"]
         assert error["code"] == "storage_unavailable"
-        assert error["message"] == "The object storage of the server's files does not answer or refuses. Try again."
+        assert error["message"].startswith("The object storage of the server's files refuses; what is set for it")

@@ -16,9 +16,13 @@ def test_keys_and_jobs_are_found_in_the_new_database_and_the_old_one_stays(
     assert isinstance(told, dict)
     assert told["tables"]["keys"] == 2  # and the first one
     assert '"database.moved"' in (tmp_path / "data" / "audit.log").read_text("utf-8").splitlines()[-1]
-    (tmp_path / "data" / "tunesmith.db").rename(tmp_path / "old.db")
     monkeypatch.setenv("TUNESMITH_DATABASE_URL", postgres_url)
     assert "laptop" in tunesmith("keys", "list").out
+    full = tunesmith("db", "move", "sqlite")
+    old = tmp_path / "data" / "tunesmith.db"
+    cure = f"Move {old} to another folder, with tunesmith.db-wal and tunesmith.db-shm if they are there, then try again"
+    assert (full.code, cure in " ".join(full.err.split())) == (1, True)
+    old.rename(tmp_path / "old.db")
     back = tunesmith("db", "move", "sqlite")
     assert back.code == 0, back.err
     assert "are the same. Now unset database_url, and start." in " ".join(back.err.split())
@@ -39,6 +43,20 @@ def test_what_cannot_be_moved_is_said(tunesmith: Tunesmith, arguments: tuple[str
     ran = tunesmith("db", "move", *arguments)
     assert ran.code == code
     assert words in " ".join(ran.err.split())
+
+
+def test_a_database_that_is_not_there_comes_with_the_command_that_makes_it(
+    tunesmith: Tunesmith, postgres_url: str
+) -> None:
+    assert tunesmith("keys", "create", "laptop").code == 0
+    place, _, query = postgres_url.partition("?")
+    missing = f"{place.rpartition('/')[0]}/of_nobody{'?' if query else ''}{query}"
+    ran = tunesmith("db", "move", missing)
+    said = " ".join(ran.err.split())
+    assert ran.code == 1
+    assert "PostgreSQL has no such database. Create it with createdb NAME, or correct its URL." in said
+    assert 'database "of_nobody" does not exist' in said
+    assert "Try again" not in said
 
 
 def test_a_database_that_does_not_answer_is_named_in_a_sentence(tunesmith: Tunesmith) -> None:

@@ -40,7 +40,7 @@ def outcome(client: openai.OpenAI, ended: Callable[[str], FineTuningJob]) -> Out
 def test_fewer_than_ten_rows(outcome: Outcome) -> None:
     details, error = outcome(LINE * 9)
     assert details is None
-    assert error.message == "Training file has 9 example(s), but must have at least 10 examples"
+    assert error.message.startswith("Training file has 9 example(s), but must have at least 10 examples. Add 1 or more")
     assert (error.code, error.param) == ("invalid_n_examples", "training_file")
 
 

@@ -86,6 +86,26 @@ def test_what_is_no_jsonl_is_refused(tmp_path: Path, content: bytes, code: str) 
 
 
 @pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'<svg xmlns="http://www.w3.org/2000/svg">\n<path/>\n</svg>\n', "The file is XML or HTML"),
+        (b'<?xml version="1.0"?>\n<a/>\n', "The file is XML or HTML"),
+        (b"PAR1\x15\x04", "The file is a Parquet table"),
+        (b"\x00\x01\x02\x03\x04" * 20, "The file is binary"),
+    ],
+)
+def test_what_fix_cannot_read_either_is_not_sent_to_it(tmp_path: Path, content: bytes, said: str) -> None:
+    (found,) = sniff(file_of(tmp_path, content))
+    assert said in found.message
+    assert found.fix == "Write the rows as JSON Lines with the program that made them."
+
+
+def test_text_with_the_marks_of_a_template_is_no_markup(tmp_path: Path) -> None:
+    (found,) = sniff(file_of(tmp_path, b"<s>[INST] Hi [/INST] Hello</s>\n"))
+    assert "Line 1 is not a dictionary" in found.message
+
+
+@pytest.mark.parametrize(
     "content",
     [
         ROW,

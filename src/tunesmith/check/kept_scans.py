@@ -28,7 +28,7 @@ from tunesmith.system.atomic_write import write_atomically
 
 log = logging.getLogger(__name__)
 
-CHECK_VERSION = 5  # raise when the same file would give other findings or numbers
+CHECK_VERSION = 6  # raise when the same file would give other findings or numbers
 DIGEST_BYTES = 16
 
 

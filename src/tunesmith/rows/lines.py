@@ -5,7 +5,7 @@ Only `\\n` ends a line; a `\\r` before it is white space to JSON.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +18,8 @@ FIRST_CHUNK_BYTES = 64 * 1024  # read first, as it tells the kind of rows that t
 MAX_LINE_BYTES = 16 * 1024 * 1024  # 65,536 tokens of escaped Chinese are about 1 MB
 SNIFF_BYTES = 64 * 1024
 BOM = b"\xef\xbb\xbf"
+MARKUP = (b"<?xml", b"<!doctype", b"<html", b"<svg")  # other lines may begin with a template's own marks, as <s>
+WRITTEN_ELSEWHERE = "Write the rows as JSON Lines with the program that made them."
 
 _MAGIC = {
     b"\x1f\x8b": "gzip",
@@ -130,20 +132,26 @@ def _not_jsonl(head: bytes, *, complete: bool) -> Finding | None:
         return finding("empty_file", None, "The file holds only white space.") if complete else None
     first, second = filled[0], filled[1] if len(filled) > 1 else b""
     if head.startswith(b"PAR1"):
-        return _foreign("The file is a Parquet table", first)
+        return _foreign("The file is a Parquet table", first, WRITTEN_ELSEWHERE)
+    if first.lower().startswith(MARKUP):
+        return _foreign("The file is XML or HTML", first, WRITTEN_ELSEWHERE)
     if first.startswith(b"["):
         return _foreign("The file is one JSON array", first) if _is_array(first, second) else None
     if first.startswith(b"{") and second and not second.startswith((b"{", b"[")) and not _parses(first):
         return _foreign("The file is JSON spread over many lines", first)
     if first.startswith(b"{") or second.startswith(b"{") or _parses(first):
         return None
-    return _foreign("The file is binary" if b"\x00" in head else "Line 1 is not a dictionary", first)
+    if b"\x00" in head:
+        return _foreign("The file is binary", first, WRITTEN_ELSEWHERE)
+    return _foreign("Line 1 is not a dictionary", first)
 
 
-def _foreign(what: str, first: bytes) -> Finding:
+def _foreign(what: str, first: bytes, fix: str | None = None) -> Finding:
+    """`fix`: where `tunesmith fix` cannot read such a file either."""
     start = shorten(first[:40].decode("utf-8", "replace"))[1:-1]
     text = f'Expected JSONL, where every line is a JSON dictionary. {what} (line starts with: "{start}").'
-    return finding("not_jsonl", 1, text, value=start)
+    found = finding("not_jsonl", 1, text, value=start)
+    return found if fix is None else replace(found, fix=fix)
 
 
 def _is_array(first: bytes, second: bytes) -> bool:

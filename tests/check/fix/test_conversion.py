@@ -298,7 +298,8 @@ def test_an_upload_names_the_shape_and_the_command(tmp_path: Path) -> None:
     report = check_file(path)
     fix = CODES["other_shape"].fix
     said = f"Example 1 is in another tool's shape: Alpaca's (instruction, input, output). {fix}"
-    assert status_details(report) == f"Invalid file format. {said} (9 more errors in this file.)"
+    more = "(9 more errors in this file; `tunesmith check FILE` lists them.)"
+    assert status_details(report) == f"Invalid file format. {said} {more}"
     error = job_error(report)
     assert error is not None
     assert error["code"] == "invalid_file_format"

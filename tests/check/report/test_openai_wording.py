@@ -29,7 +29,8 @@ def test_too_few_examples_is_the_jobs_matter_and_not_the_files(tmp_path: Path) -
     report = report_on(tmp_path, good=7)
     assert job_error(report) == {
         "code": "invalid_n_examples",
-        "message": "Training file has 7 example(s), but must have at least 10 examples",
+        "message": "Training file has 7 example(s), but must have at least 10 examples. Add 3 or more; 50 to 100"
+        " usually show a clear change.",
         "param": "training_file",
     }
     assert status_details(report) is None
@@ -81,4 +82,6 @@ def test_the_wrong_method_names_the_file_and_the_cure(tmp_path: Path) -> None:
 
 
 def test_further_errors_are_counted(tmp_path: Path) -> None:
-    assert str(status_details(report_on(tmp_path, [1], [2], {}))).endswith("(2 more errors in this file.)")
+    assert str(status_details(report_on(tmp_path, [1], [2], {}))).endswith(
+        " (2 more errors in this file; `tunesmith check FILE` lists them.)"
+    )

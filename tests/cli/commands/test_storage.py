@@ -61,13 +61,21 @@ def test_the_bucket_of_the_settings_is_tried(
     monkeypatch.setenv("TUNESMITH_STORAGE", "s3://tunesmith-is-not-there/x")
     lost = tunesmith("storage", "check")
     assert lost.code == 1
-    assert "there is no such bucket: create it, or correct the setting storage" in " ".join(lost.err.split())
+    said = " ".join(lost.err.split())
+    assert "there is no such bucket: create it, or correct the setting storage" in said
+    assert said.startswith("error: The object storage of the server's files refuses; what is set for it has to be")
+    assert "NoSuchBucket: " in said
+    assert "<" not in said
 
 
 @pytest.mark.parametrize(
     ("places", "says"),
-    [(("local", "local"), "Both places are local"), (("local", "ftp://x/y"), "'ftp://x/y' is not the URL of a bucket")],
-    ids=["same", "no bucket"],
+    [
+        (("local", "local"), "Both places are local"),
+        (("local", "ftp://x/y"), "error: 'ftp://x/y' is not the URL of a bucket"),
+        (("nowhere", "local"), "PREFIX, and not local, which is the data directory."),
+    ],
+    ids=["same", "no bucket", "no URL"],
 )
 def test_places_that_are_none_are_refused(tunesmith: Tunesmith, places: tuple[str, str], says: str) -> None:
     ran = tunesmith("storage", "move", *places)

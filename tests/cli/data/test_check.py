@@ -229,6 +229,7 @@ def test_fix_writes_a_fixed_copy_and_keeps_rows_it_cannot_fix(tunesmith: Tunesmi
     assert (tmp_path / "rows.fixed.jsonl").read_text() == ROW
     assert (tmp_path / "rows.fixed.jsonl.rejected").read_text() == "{broken\n"
     assert "1 of 3 rows" in ran.out
+    assert "a job trains on at least 10 rows, and here is 1 row: add 9 or more." in ran.err
 
 
 def test_fix_says_that_no_row_is_left_and_fails(tunesmith: Tunesmith, tmp_path: Path) -> None:
@@ -265,6 +266,7 @@ def test_fix_says_what_it_converted_and_which_keys_it_dropped(tunesmith: Tunesmi
     assert ran.code == 0
     assert "12 x Alpaca's (instruction, input, output)" in ran.out
     assert "12 x id" in ran.out
+    assert "at least 10" not in ran.err
 
 
 def test_fix_never_overwrites_unasked(tunesmith: Tunesmith, tmp_path: Path) -> None:

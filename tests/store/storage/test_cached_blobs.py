@@ -231,7 +231,7 @@ def test_an_upload_that_cannot_be_put_leaves_nothing_here(
 ) -> None:
     away = open_bucket("s3://tunesmith-is-not-there/x")
     monkeypatch.setattr(store.blobs, "_bucket", away)
-    with pytest.raises(StorageUnavailable, match=r"does not answer or refuses\. Try again"):
+    with pytest.raises(StorageUnavailable, match=r"refuses; what is set for it has to be corrected\."):
         store.blobs.write([b"x"])
     directory = store.blobs.path("file-" + "0" * 24).parent
     assert [path for path in directory.rglob("*") if path.is_file()] == []
@@ -264,12 +264,13 @@ def test_a_database_with_files_and_an_empty_bucket_do_not_belong_together(
     ("change", "says"),
     [
         ({"storage": "s3://tunesmith-is-not-there/x"}, "there is no such bucket: create it, or correct"),
-        ({"storage_endpoint": "http://127.0.0.1:9"}, "it does not answer"),
+        ({"storage_endpoint": "http://127.0.0.1:9"}, "does not answer or refuses. Try again. ("),
         ({"storage": "s3://"}, "'s3://' is not the URL of a bucket"),
+        ({"storage": "/srv/files"}, "Leave it unset to keep files in the data directory."),
         ({"storage": "ftp://somewhere/x"}, "'ftp://somewhere/x' is not the URL of a bucket"),
         ({"storage": "gs://bucket", "storage_endpoint": "http://127.0.0.1:9"}, "for s3:// and az:// alone"),
     ],
-    ids=["no bucket", "no server", "no name", "other scheme", "endpoint of gs"],
+    ids=["no bucket", "no server", "no name", "directory", "other scheme", "endpoint of gs"],
 )
 def test_a_storage_that_cannot_be_used_is_told_at_the_start(
     store_settings: Settings, migrated: Migrated, change: dict[str, str], says: str

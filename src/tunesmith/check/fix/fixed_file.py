@@ -23,7 +23,7 @@ from tunesmith.check.fix.source import Piece, encoding_of, is_table, read_pieces
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonValue
 from tunesmith.rows.findings import Finding, at_line, finding
-from tunesmith.rows.lines import SNIFF_BYTES, sniff
+from tunesmith.rows.lines import SNIFF_BYTES, WRITTEN_ELSEWHERE, sniff
 from tunesmith.rows.parse import BrokenLine
 from tunesmith.rows.row_faults import Kind, kind_of
 
@@ -219,8 +219,8 @@ def _refuse_unless_readable(source: Path, found: Finding, columns: tuple[str, ..
         head = file.read(SNIFF_BYTES)
     if "one JSON array" in found.message or "over many lines" in found.message or is_table(head, columns):
         return
-    if "Parquet" in found.message or "binary" in found.message:
-        text = f"{found.message} Write it as JSON Lines with the program that made it."
+    if found.fix == WRITTEN_ELSEWHERE:
+        text = f"{found.message} {found.fix}"
     else:
         text = (
             "The file is neither JSON nor a table whose first line names a known column, such as prompt and "

@@ -29,7 +29,8 @@ def job_error(report: Report, param: str = "training_file", *, file_id: str | No
     which = "validation" if param == "validation_file" else "training"
     if first.code == "too_few_examples":
         message = f"{which.capitalize()} file has {report.examples} example(s), but must have at least 10 examples"
-        return {"code": "invalid_n_examples", "message": message, "param": param}
+        cure = f"Add {10 - report.examples} or more; 50 to 100 usually show a clear change."
+        return {"code": "invalid_n_examples", "message": f"{message}. {cure}", "param": param}
     if first.code in _FORMAT_CODES:
         message = f"The job failed due to a file format error in the {which} file. {_sentence(first, file_id)}"
         return {"code": "invalid_file_format", "message": message + _more(report), "param": param}
@@ -80,4 +81,6 @@ def _sentence(found: Finding, file_id: str | None) -> str:
 
 def _more(report: Report) -> str:
     others = report.error_count - 1
-    return f" ({others} more error{'s' if others > 1 else ''} in this file.)" if others > 0 else ""
+    if others <= 0:
+        return ""
+    return f" ({others} more error{'s' if others > 1 else ''} in this file; `tunesmith check FILE` lists them.)"

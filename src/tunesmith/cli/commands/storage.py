@@ -75,9 +75,15 @@ def move(source: Place, target: Place, as_json: AsJson = False, data_dir: DataDi
 
 
 def _bucket(place: str, settings: "Settings") -> "Bucket | None":
-    from tunesmith.store.storage.bucket import open_bucket
+    from tunesmith.store.storage.bucket import BUCKETS, is_bucket_url, open_bucket
 
-    return None if place == LOCAL else open_bucket(place, settings.storage_endpoint)
+    if place == LOCAL:
+        return None
+    if not is_bucket_url(place):
+        raise CommandError(
+            f"{place!r} is not the URL of a bucket, such as {BUCKETS}, and not {LOCAL}, which is the data directory."
+        )
+    return open_bucket(place, settings.storage_endpoint)
 
 
 def _demand_rest(settings: "Settings") -> None:

@@ -4,6 +4,7 @@ SQLite runs in WAL mode with `synchronous=FULL`, so that what was acknowledged s
 Writers take their lock at BEGIN (IMMEDIATE): a lock that is taken later cannot be waited for and fails at once.
 """
 
+import re
 import sqlite3
 import threading
 import time
@@ -31,6 +32,18 @@ POOL_SIZE = 8
 POOL_OVERFLOW = 40  # the API's thread pool has 40 threads
 WAITING_WRITERS = 24  # at most, so that readers find a thread while all of them wait
 ROOM_SECONDS = 1.0  # how long one more waits for room among them
+
+
+REFUSALS = (  # what trying again does not mend; in English, as its server may be set up otherwise
+    (
+        re.compile(r'database "[^"]*" does not exist'),
+        "has no such database. Create it with createdb NAME, or correct its URL.",
+    ),
+    (
+        re.compile(r'role "[^"]*" does not exist|password authentication failed|no password supplied'),
+        "does not let this user in. Correct the user in the URL, or the password (PGPASSWORD).",
+    ),
+)
 
 
 class Database:
@@ -95,7 +108,7 @@ class Database:
             if "disk is full" in cause:
                 text = "The disk of the server's database is full. Make room, then try again."
                 raise DiskFull(text, code="disk_full") from error
-            raise ServiceUnavailable("The database does not answer. Try again.", detail=cause) from error
+            raise ServiceUnavailable(_without_answer(cause), detail=cause) from error
 
     def clock(self, connection: Connection) -> float:
         """Unix seconds, by the database server's clock.
@@ -118,6 +131,12 @@ class Database:
         """Close all connections."""
         self.data_version.close()
         self.engine.dispose()
+
+
+def _without_answer(cause: str) -> str:
+    """The sentence for a database that gives no connection; names of hosts and users stand in the cause alone."""
+    cure = next((cure for words, cure in REFUSALS if words.search(cause)), None)
+    return "The database does not answer. Try again." if cure is None else f"PostgreSQL {cure}"
 
 
 def database_url(settings: Settings) -> str:

@@ -41,7 +41,7 @@ def move_database(source: Database, target: Database) -> dict[str, int]:
     migrate(source)
     migrate(target)
     with target.read() as new:
-        _require_empty(new)
+        _require_empty(target, new)
     with source.write() as old, target.write() as new:
         _require_rest(source, old)
         new.execute(delete(projects))  # the first one, which every new database has
@@ -52,15 +52,24 @@ def move_database(source: Database, target: Database) -> dict[str, int]:
     return found
 
 
-def _require_empty(connection: Connection) -> None:
+def _require_empty(database: Database, connection: Connection) -> None:
     for table in metadata.sorted_tables:
         allowed = 1 if table is projects else 0
         count = connection.execute(select(func.count()).select_from(table)).scalar_one()
         if count > allowed:
             raise InvalidRequest(
                 f"The new database has {count:,} rows in its table {table.name}; it must be empty, so that nothing is"
-                " mixed or overwritten. Name another one, or drop its tables first."
+                f" mixed or overwritten. {_how_to_empty(database)}"
             )
+
+
+def _how_to_empty(database: Database) -> str:
+    if database.file is None:
+        return "Name another one, or drop its tables first."
+    return (
+        f"Move {database.file} to another folder, with {database.file.name}-wal and {database.file.name}-shm if they"
+        " are there, then try again; what is in it is then kept there."
+    )
 
 
 def _require_rest(database: Database, connection: Connection) -> None:

@@ -6,6 +6,7 @@ not at all. No request stays open for long: large objects go and come in parts, 
 
 import errno
 import os
+import re
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -41,6 +42,9 @@ NO_ANSWER = "it does not answer"
 NO_CREDENTIALS = "there are no credentials for it: set those of its kind (docs/storage.md)"
 INSTANCE = ("169.254.169.254", "metadata.google.internal")  # a cloud's machine is asked where there are no others
 UNAVAILABLE = "The object storage of the server's files does not answer or refuses. Try again."
+REFUSES = "The object storage of the server's files refuses; what is set for it has to be corrected."
+BUCKETS = "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX"
+SAID_IN_XML = re.compile(r"<(?:Code|Message)>([^<]*)<")
 
 
 class StorageUnavailable(ServiceUnavailable):
@@ -214,7 +218,9 @@ class Bucket:
         if any(host in str(error) for host in INSTANCE):
             cure = NO_CREDENTIALS
         return StorageUnavailable(
-            UNAVAILABLE, code="storage_unavailable", detail=f"{self.url}: {cure} ({_first_words(error)})"
+            UNAVAILABLE if cure == NO_ANSWER else REFUSES,
+            code="storage_unavailable",
+            detail=f"{self.url}: {cure} ({_first_words(error)})",
         )
 
 
@@ -223,11 +229,12 @@ def open_bucket(url: str, endpoint: str | None = None) -> Bucket:
 
     Credentials are those of the environment. Raises InvalidRequest for a URL that names none.
     """
-    scheme, _, rest = url.partition("://")
-    if scheme not in SCHEMES or not rest.strip("/"):
-        wanted = "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX"
-        raise InvalidRequest(f"Setting storage: {url!r} is not the URL of a bucket, such as {wanted}.")
-    if endpoint is not None and scheme == "gs":
+    if not is_bucket_url(url):
+        raise InvalidRequest(
+            f"Setting storage: {url!r} is not the URL of a bucket, such as {BUCKETS}. Leave it unset to keep files in"
+            " the data directory."
+        )
+    if endpoint is not None and url.startswith("gs:"):
         raise InvalidRequest("Setting storage_endpoint: it is for s3:// and az:// alone.")
     try:
         from obstore.exceptions import BaseError
@@ -241,6 +248,12 @@ def open_bucket(url: str, endpoint: str | None = None) -> Bucket:
     except (BaseError, ValueError) as error:
         raise InvalidRequest(f"Setting storage: {url} cannot be used ({_first_words(error)}).") from error
     return Bucket(url, made)
+
+
+def is_bucket_url(url: str) -> bool:
+    """Whether it names a bucket of a kind that is known here."""
+    scheme, _, rest = url.partition("://")
+    return scheme in SCHEMES and bool(rest.strip("/"))
 
 
 def _shorter(key: str) -> StorageDamaged:
@@ -275,5 +288,8 @@ def _tells_no_bucket(error: Exception) -> bool:
 
 
 def _first_words(error: Exception) -> str:
-    """What a log needs of an error that quotes itself over many lines."""
-    return " ".join(str(error).partition("Debug source")[0].split())[:300]
+    """What a log needs of an error that quotes itself over many lines, or an answer in XML."""
+    words = " ".join(str(error).partition("Debug source")[0].split())
+    if said := SAID_IN_XML.findall(words):
+        words = words[: words.index("<")] + ": ".join(said)
+    return words[:300]

@@ -12,6 +12,7 @@ from tunesmith.cli.signature import takes
 
 if TYPE_CHECKING:
     from tunesmith.check.fix.columns import Columns
+    from tunesmith.check.fix.fix_result import FixResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +70,19 @@ def fix(options: FixCommandOptions) -> None:
         print_json(result.to_json())
     else:
         print_fix(result, source, target, options.findings)
+    _warn_of_few(result)
     is_trainable = result.rows_out and result.kind != "reinforcement"  # their rows end with the user
     raise typer.Exit(Exit.OK if is_trainable else Exit.FAILED)
+
+
+def _warn_of_few(result: "FixResult") -> None:
+    from tunesmith.check.rules.file_rules import MIN_EXAMPLES
+    from tunesmith.cli.output.terminal import plural, warn
+
+    rows = result.rows_out
+    if 0 < rows < MIN_EXAMPLES:
+        more = MIN_EXAMPLES - rows
+        warn(f"a job trains on at least {MIN_EXAMPLES} rows, and here is {plural(rows, 'row')}: add {more} or more.")
 
 
 def _columns(options: FixCommandOptions) -> "Columns | None":
