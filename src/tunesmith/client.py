@@ -262,9 +262,15 @@ class Client:
         """The model of this name, with the system message that it was trained with."""
         return Model.read(self._call("GET", f"/models/{quote(name, safe=':')}"))
 
-    def delete_model(self, name: str) -> None:
-        """Deletes a tuned model or checkpoint and its files."""
-        self._call("DELETE", f"/models/{quote(name, safe=':')}")
+    def delete_model(self, name: str) -> list[str]:
+        """Deletes a tuned model or checkpoint and its files.
+
+        Returns the imported names that still answer with its weights, whose files then stay.
+        """
+        gone = self._call("DELETE", f"/models/{quote(name, safe=':')}")
+        details = gone.get("tunesmith")
+        kept = details.get("still_answers_as") if isinstance(details, dict) else None
+        return [str(one) for one in kept] if isinstance(kept, list) else []
 
     def chat(self, model: str, messages: Sequence[Mapping[str, str]], **options: object) -> Iterator[str]:
         """Yields the pieces of the answer's text as they come."""

@@ -103,7 +103,8 @@ def test_a_vision_tower_takes_none_of_the_memory_of_training(tmp_path: Path) -> 
 @pytest.mark.parametrize("kind", ["int8", "int4"])
 def test_blocks_are_for_layers_that_are_compiled(tiny_dir: Path, tmp_path: Path, kind: str) -> None:
     check_options(TrainingOptions.model_validate({"quantization": kind}), tiny_dir, "tiny")
-    with pytest.raises(InvalidRequest, match=f"quantization is '{kind}'.*: lora_dropout is not 0. Leave") as caught:
+    cures = "Set 'lora_dropout' to 0, or leave 'quantization' out"
+    with pytest.raises(InvalidRequest, match=f"quantization is '{kind}'.*: lora_dropout is not 0. {cures}") as caught:
         check_options(TrainingOptions.model_validate({"quantization": kind, "lora_dropout": 0.1}), tiny_dir, "tiny")
     assert (caught.value.param, caught.value.code) == ("tunesmith.quantization", "quantization_not_available")
     (tmp_path / "config.json").write_text(json.dumps({**dict.fromkeys(SIZES, 64), "model_type": "cohere"}))

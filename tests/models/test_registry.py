@@ -12,6 +12,7 @@ from tunesmith.models.registry import (
     PackagedGguf,
     alias_table,
     default_base,
+    how_to_call,
     list_bases,
     name_for,
     resolve_base,
@@ -92,6 +93,24 @@ def test_unknown_base_comes_with_the_command_that_adds_it(name: str, command: st
 @pytest.mark.parametrize("where", ["./dir", "Qwen/Qwen2.5-0.5B", "~/Modelle/Größe 1.gguf", "..", "_x_", "a:b", "/"])
 def test_the_name_that_is_advised_is_one_that_models_add_takes(where: str) -> None:
     assert BASE_NAME.fullmatch(name_for(where))
+
+
+@pytest.mark.parametrize("name", ["gpt-4o", "gpt-4.1", "gpt-4", "gpt-4-turbo", "o4-mini", "o1", "chatgpt-4o-latest"])
+def test_a_name_of_openais_that_is_no_alias_comes_with_the_command_that_makes_it_one(name: str) -> None:
+    assert name not in OPENAI_MODELS
+    with pytest.raises(InvalidRequest) as caught:
+        resolve_base(name, Settings())
+    assert caught.value.message.endswith(f"To let a base answer to this name: tunesmith models alias {name} BASE")
+
+
+@pytest.mark.parametrize("name", ["gpt-oss-20b", "gpt2", "openai/gpt-4", "olmo", "qwen", "ft:smollm2:acme::x"])
+def test_other_names_are_not_told_to_become_an_alias(name: str) -> None:
+    assert how_to_call(name) == ""
+
+
+def test_a_tuned_model_of_openais_is_told_how_its_name_comes_here() -> None:
+    with pytest.raises(InvalidRequest, match=r"shows the tuned .* `tunesmith import openai FOLDER` brings its name"):
+        resolve_base("ft:gpt-4o-mini-2024-07-18:acme:weather:9uJPbR69", Settings())
 
 
 def test_unknown_tuned_model_is_not_told_to_become_a_base() -> None:

@@ -48,9 +48,15 @@ def test_a_base_is_in_memory_before_the_first_request_and_a_request_meanwhile_lo
     while not pool.resident():
         assert thread.is_alive()
     request.start()
-    gate.set()
-    thread.join(10)
+    while pool._spare is not None:
+        assert request.is_alive()
+    with capture_logs() as said:
+        gate.set()
+        thread.join(10)
     request.join(10)
+    assert [entry["event"] for entry in said] == [
+        "serve_preload: the base is in memory, and was asked for before it was"
+    ]
     assert loaded == [(base_dir, "tunesmith-preload")]
     assert pool.resident() == (base_dir,)
     pool.close()
@@ -63,7 +69,8 @@ def test_nothing_is_loaded_where_the_setting_is_empty(tmp_path: Path) -> None:
 
 def test_an_unknown_base_is_refused_before_the_server_answers(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, serve_preload="none-of-these")
-    with pytest.raises(InvalidRequest, match=r"Setting serve_preload: .*none-of-these"):
+    cures = "Correct it to one of smollm2-135m-instruct; or to last, .* or leave it empty"
+    with pytest.raises(InvalidRequest, match=rf"Setting serve_preload: 'none-of-these' is no base here. {cures}"):
         preloading(settings, Pool(settings))
 
 
@@ -144,8 +151,10 @@ def start(base_dir: Path, tmp_path: Path) -> Start:
 def test_the_base_that_was_asked_last_is_loaded_at_the_next_start(start: Start, base_dir: Path, name: str) -> None:
     pool, loads, thread = start(name=name)
     assert loads.events == []  # until the server is ready
-    thread.start()
-    thread.join(10)
+    with capture_logs() as said:
+        thread.start()
+        thread.join(10)
+    assert [entry["event"] for entry in said] == ["a base is in memory before it is asked for"]
     assert loads.events == [("begins", base_dir), ("is loaded", base_dir)]
     assert pool.resident() == (base_dir,)
 
@@ -204,12 +213,14 @@ def test_a_load_that_a_request_waits_for_gives_way_no_more(start: Start, base_di
 def test_a_server_that_stops_ends_the_load(start: Start, base_dir: Path, *, named: bool) -> None:
     pool, loads, thread = start(**{"serve_preload": "tiny"} if named else {})
     loads.gate.clear()
-    thread.start()
-    assert loads.begun.wait(10)
-    pool.close()
-    assert loads.events == [("begins", base_dir), ("gives way", base_dir)]
-    thread.join(10)
+    with capture_logs() as said:
+        thread.start()
+        assert loads.begun.wait(10)
+        pool.close()
+        assert loads.events == [("begins", base_dir), ("gives way", base_dir)]
+        thread.join(10)
     assert not thread.is_alive()
+    assert [entry["event"] for entry in said] == ["serve_preload: the server stops before the base is loaded"]
 
 
 def test_a_base_that_came_too_late_to_give_way_is_evicted_where_room_is_short(

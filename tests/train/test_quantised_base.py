@@ -61,7 +61,10 @@ def test_it_trains_to_the_bits_of_the_dequantised_weights(
     blocks = make_spec(base_dir=base, output_dir=tmp_path / "blocks", quantization=kind)
     copy = make_spec(base_dir=copies[kind], output_dir=tmp_path / "copy", blocked_weights=True)
     plain = make_spec(base_dir=base, output_dir=tmp_path / "plain", blocked_weights=True)
-    steps = [of_type(train(spec), "step") for spec in (blocks, copy, plain)]
+    events = [train(spec) for spec in (blocks, copy, plain)]
+    said = f"The base's weights are frozen in {kind}; what is trained stands beside them."
+    assert [said in [log["message"] for log in of_type(one, "log")] for one in events] == [True, False, False]
+    steps = [of_type(one, "step") for one in events]
     losses = [[step["train_loss"] for step in of_run] for of_run in steps]
     assert losses[0] == losses[1] != losses[2]
     assert final_adapter(blocks) == final_adapter(copy) != final_adapter(plain)

@@ -21,6 +21,7 @@ from tunesmith.system.memory import total_memory
 
 STATE_BYTES = 16  # of each weight that is trained: itself, its gradient and AdamW's two moments, all in fp32
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that --max-lora-rank takes
+DROPOUT = "lora_dropout is not 0"
 CARDS = (Path("/proc/driver/nvidia/gpus"), Path("/dev/kfd"))  # NVIDIA's driver, AMD's
 
 
@@ -69,7 +70,7 @@ def blocks_gap(options: TrainingOptions, base_dir: Path) -> str | None:
     Compiled layers read such weights, and nothing else does.
     """
     if options.lora_dropout:
-        return "lora_dropout is not 0"
+        return DROPOUT
     family = str(read_text_config(base_dir).get("model_type"))
     return family_gap(STAND_INS.get(family, family))
 
@@ -77,9 +78,10 @@ def blocks_gap(options: TrainingOptions, base_dir: Path) -> str | None:
 def refuse_blocks(gap: str | None, quantization: str) -> None:
     """Raises InvalidRequest where there is a gap."""
     if gap is not None:
+        other = "Set 'lora_dropout' to 0, or leave" if gap == DROPOUT else "Leave"
         raise InvalidRequest(
             f"quantization is {quantization!r}, which compiled layers on a CPU compute, and this run has none: {gap}. "
-            "Leave 'quantization' out to train a LoRA beside the base as it is.",
+            f"{other} 'quantization' out to train a LoRA beside the base as it is.",
             param="tunesmith.quantization",
             code="quantization_not_available",
         )

@@ -17,6 +17,8 @@ from tunesmith.errors import InvalidRequest
 from tunesmith.settings import OPENAI_MODELS, Settings
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+OPENAI_NAME = re.compile(r"(gpt-\d|chatgpt-|o\d)[\w.-]*", re.ASCII)  # of their models for chat, and not gpt-oss
+OPENAI_TUNED = ("ft:gpt-", "ft:o4-", "ft:davinci", "ft:babbage", "ft:curie", "ft:ada")
 BASE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)*", re.ASCII)  # no colon: it divides the names of tuned models
 
 COMMIT_DIGITS, SHA256_DIGITS = 40, 64
@@ -207,10 +209,26 @@ def name_for(where: str) -> str:
     return re.sub(r"[^a-z0-9._]+", "-", last).strip("._-") or "my-base"
 
 
+def how_to_call(name: str) -> str:
+    """The sentence that says how a name of OpenAI's comes to stand for a model here.
+
+    Empty for any other name.
+    """
+    if name.startswith(OPENAI_TUNED):
+        return (
+            "If it was made at OpenAI, `tunesmith import openai FOLDER` brings its name, and `tunesmith models replace`"
+            " gives that the weights of a model trained here."
+        )
+    if OPENAI_NAME.fullmatch(name):
+        return f"To let a base answer to this name: tunesmith models alias {name} BASE"
+    return ""
+
+
 def _instead(name: str, settings: Settings) -> str:
     if name.startswith("ft:"):
-        return "GET /v1/models (tunesmith models list) shows the tuned models of this project."
-    return f"Bases here: {_names(base.name for base in list_bases(settings))}. {how_to_add(name)}"
+        shown = "GET /v1/models (tunesmith models list) shows the tuned models of this project."
+        return f"{shown} {how_to_call(name)}".rstrip()
+    return f"Bases here: {_names(base.name for base in list_bases(settings))}. {how_to_call(name) or how_to_add(name)}"
 
 
 def _names(names: Iterable[str]) -> str:

@@ -18,6 +18,7 @@ from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
+from typing import Literal, TypeAlias
 
 from tunesmith import __version__
 from tunesmith.errors import ServerFault
@@ -38,6 +39,9 @@ from tunesmith.system.memory import total_memory
 CLOSE_SECONDS = 5.0
 LOOK_SECONDS = 0.1  # between two looks at whether a load that waits for another is to end
 HANDOVER_SECONDS = 0.2  # in which who waited for a base asks it, before it may be unloaded for another
+
+
+Preloaded: TypeAlias = Literal["in time", "asked for", "no room", "closed"]  # before, or while a request waited
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,21 +122,23 @@ class Pool:
         tuned = base.tuned if adapter_dir is None or manifest is None else manifest.sha256
         return LoadedModel(base.engine, renderer, adapter_dir, digest, grammars, tuned)
 
-    def preload(self, base_dir: Path, base_name: str) -> bool:
+    def preload(self, base_dir: Path, base_name: str) -> Preloaded:
         """Loads a base before anyone asks for it, beside those in memory; evicts none.
 
-        Waits until what is asked for is loaded. False if there is no room, or the pool was closed; GaveWay is raised
-        where a request for another base came meanwhile.
+        Waits until what is asked for is loaded. GaveWay is raised where a request for another base came meanwhile, or
+        the pool was closed.
         """
         while True:
             wait(self._loading())
             with self._lock:
-                if self._closed or base_dir in self._bases:
-                    return not self._closed
+                if self._closed:
+                    return "closed"
+                if base_dir in self._bases:
+                    return "asked for"
                 if not all(future.done() for future in self._bases.values()):
                     continue  # a request came just now
                 if self._bases and not self._has_room(base_dir, base_name):
-                    return False
+                    return "no room"
                 spare = self._spare = SpareLoad(base_dir)
                 future = self._bases[base_dir] = Future()
                 self._bases.move_to_end(base_dir, last=False)
@@ -140,7 +146,13 @@ class Pool:
         with may_give_way(spare.wanted):
             self._load_base(base_dir, base_name, future)
         future.result()
-        return True
+        with self._lock:
+            return "in time" if self._spare is spare else "asked for"
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether no base will be loaded any more."""
+        return self._closed
 
     def counted_bytes(self, base_dir: Path) -> int:
         """What a base is taken to need in memory; with others it may take `limit_bytes`."""

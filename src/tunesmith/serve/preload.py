@@ -21,10 +21,10 @@ import structlog
 from tunesmith.errors import InvalidRequest
 from tunesmith.models.directory import is_present, materialise
 from tunesmith.models.gguf.block_index import block_places
-from tunesmith.models.registry import BaseModel, resolve_base
+from tunesmith.models.registry import BaseModel, list_bases, resolve_base
 from tunesmith.serve.giving_way import GaveWay
 from tunesmith.serve.last_base import AskedBase, LastBase, read_last
-from tunesmith.serve.pool import Pool
+from tunesmith.serve.pool import Pool, Preloaded
 from tunesmith.settings import LAST_BASE, Settings
 from tunesmith.system.memory import free_memory
 
@@ -32,6 +32,13 @@ log = structlog.get_logger(__name__)
 
 LOW_PRIORITY = 10  # niceness
 READ_BYTES = 1 << 22
+STOPS = "serve_preload: the server stops before the base is loaded"
+SAID: dict[Preloaded, str] = {
+    "in time": "a base is in memory before it is asked for",
+    "asked for": "serve_preload: the base is in memory, and was asked for before it was",
+    "no room": "serve_preload: no room for the base beside those that were asked for",
+    "closed": STOPS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,11 @@ def preloading(settings: Settings, pool: Pool, *, lasting: bool = True) -> threa
     try:
         base = None if work.last else resolve_base(named, settings)
     except InvalidRequest as error:
-        raise InvalidRequest(f"Setting serve_preload: {error.message}") from error
+        here = ", ".join(sorted(base.name for base in list_bases(settings)))
+        raise InvalidRequest(
+            f"Setting serve_preload: {named!r} is no base here. Correct it to one of {here}; or to {LAST_BASE}, the"
+            " base that was asked last; or leave it empty, and none is loaded before it is asked for."
+        ) from error
     return threading.Thread(target=_preload, args=(work, base), name="tunesmith-preload", daemon=True)
 
 
@@ -74,7 +85,8 @@ def _preload(work: _Preload, base: BaseModel | None) -> None:
             name = found.name or found.directory
             _load(work, found, name)
     except GaveWay:
-        log.info("serve_preload: another base was asked for first", base=name)
+        stops = work.pool.is_closed
+        log.info(STOPS if stops else "serve_preload: another base was asked for first", base=name)
     except Exception as error:  # whatever its files hold; nobody waits for this thread
         log.warning("serve_preload: the base could not be loaded", base=name, why=str(error) or type(error).__name__)
 
@@ -103,14 +115,11 @@ def _load(work: _Preload, found: AskedBase, name: str) -> None:
     if work.last and set(work.pool.resident()) - {directory}:
         raise GaveWay
     loaded = _into_pool(work, directory, found.name)
-    if loaded:
-        log.info("a base is in memory before it is asked for", base=name, seconds=round(time.monotonic() - began, 2))
-    else:
-        log.info("serve_preload: no room for the base beside those that were asked for", base=name)
+    log.info(SAID[loaded], base=name, seconds=round(time.monotonic() - began, 2))
 
 
-def _into_pool(work: _Preload, directory: Path, name: str) -> bool:
-    """False without room. A base that the setting names is loaded after the one that it gave way to."""
+def _into_pool(work: _Preload, directory: Path, name: str) -> Preloaded:
+    """A base that the setting names is loaded after the one that it gave way to."""
     while True:
         try:
             return work.pool.preload(directory, name)

@@ -28,7 +28,14 @@ from tunesmith.train.layers.wide_modules import widen_all
 from tunesmith.train.loading import LoadedBase, load_base
 from tunesmith.train.paths.accelerate import restore
 from tunesmith.train.paths.build import build_scorer
-from tunesmith.train.paths.choose_stack import StackChoice, StackKind, choose_stack, copies_of_weights, in_blocks
+from tunesmith.train.paths.choose_stack import (
+    StackChoice,
+    StackKind,
+    choose_stack,
+    copies_of_weights,
+    in_blocks,
+    no_copies_gap,
+)
 from tunesmith.train.paths.flops import Work
 from tunesmith.train.paths.padded import PaddedScorer
 from tunesmith.train.paths.rounded import rounded
@@ -223,8 +230,9 @@ def _memory_plan(spec: TrainSpec, base: LoadedBase, device: Device, examples: Se
         if device.is_gpu or base.sharded
         else copies_of_weights(spec, examples, base.model.get_memory_footprint(), free)
     )
-    enough = plan.micro_batch_tokens if device.is_gpu else plan.enough_tokens  # launches cost more there than memory
-    return replace(plan, blocked_weights=copies > 0, both_directions=copies == 2, enough_tokens=enough)
+    why = "" if copies else "they are on a GPU" if device.is_gpu else no_copies_gap(spec, examples)
+    plan = replace(plan, blocked_weights=copies > 0, unblocked=why, both_directions=copies == 2)
+    return replace(plan, enough_tokens=plan.micro_batch_tokens) if device.is_gpu else plan  # a launch costs more there
 
 
 def _reserve(spec: TrainSpec, device: Device, examples: Sequence[Example], ranks: Ranks) -> Reserve:

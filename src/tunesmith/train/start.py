@@ -1,6 +1,7 @@
 """From a spec to a run that is ready to train."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -114,10 +115,20 @@ def _output(spec: TrainSpec, data: Data, fingerprint: str, room: DiskRoom, ranks
         return _Output(files, fingerprint, sampler, Origin(), Journal(files.journal), room, ranks)
     origin = load_progress(files, fingerprint)
     journal = _reported(files, _started(sampler, origin, device), origin, room)
+    for text in _on_the_setting(spec, ranks):
+        room.emit(Log("info", text))
     if ranks.size > spec.batch_size:
         few = f"A step has {spec.batch_size} rows for {ranks.size} ranks: the others only wait"
         room.emit(Log("warn", f"{few}. Raise batch_size, or start fewer ranks"))
     return _Output(files, fingerprint, sampler, origin, journal, room, ranks)
+
+
+def _on_the_setting(spec: TrainSpec, ranks: Ranks) -> Iterator[str]:
+    """What somebody set for this run or server, and no other event says."""
+    if spec.options.quantization != "none":
+        yield f"The base's weights are frozen in {spec.options.quantization}; what is trained stands beside them."
+    if ranks.size > 1:
+        yield f"{ranks.size} ranks train this run together; each takes its part of every step's rows."
 
 
 def _prepared(device: Device, spec: TrainSpec) -> Device:

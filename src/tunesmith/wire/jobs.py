@@ -311,4 +311,4 @@ def hint_about_unknown(param: str) -> str:
         return f" It is an option of this server: send it as {{'{KEY}': {{'{name}': …}}}} (extra_body of the client)."
     if inside and name in Hyperparameters.model_fields:
         return " It is one of OpenAI's: send it under 'hyperparameters'."
-    return f" '{KEY}' may have: {', '.join(TrainingOptions.model_fields)}." if inside else ""
+    return f" '{KEY}' may have: {', '.join(JobOptions.model_fields)}." if inside else ""

@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field
 from typing_extensions import TypedDict
 
 from tunesmith.wire.body import FIRST_FAULT, Body, Text
+from tunesmith.wire.lists import Deleted
 
 MAX_PROJECTS = 100
 
@@ -51,6 +52,18 @@ class Model(TypedDict):
     created: int
     owned_by: str
     tunesmith: NotRequired[ModelDetails]
+
+
+class DeletedDetails(TypedDict):
+    """What the end of a model leaves."""
+
+    still_answers_as: list[str]  # imported names that were given its weights, which stay for them
+
+
+class DeletedModel(Deleted):
+    """A tuned model or an alias was deleted."""
+
+    tunesmith: NotRequired[DeletedDetails]
 
 
 class Models(TypedDict):

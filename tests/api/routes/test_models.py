@@ -1,5 +1,6 @@
 """/v1/models with bases, aliases, tuned models and checkpoints."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from fastapi import FastAPI
 from sqlalchemy import text
 from starlette.testclient import TestClient
 from tests.api.conftest import Json, Refused, Valid
+from tests.store.objects.test_imports import FILE, JOB, NAME
 
 from tunesmith.api.app import create_app
 from tunesmith.serve.pool import Pool
@@ -59,6 +61,20 @@ def test_tuned_model_tells_the_system_message_of_its_training_file(
     assert [model for model in client.get("/v1/models").json()["data"] if "tunesmith" in model] == []
 
 
+def test_the_end_of_a_model_names_the_imported_ones_that_its_weights_stay_for(
+    client: TestClient, store: Store, finished_job: Json
+) -> None:
+    assert store.imports.add([(FILE, [b"{}\n"])], [(JOB, [], [])])
+    tuned = finished_job["fine_tuned_model"]
+    store.models.replace(NAME, tuned)
+    gone = {"object": "model", "deleted": True}
+    assert client.delete(f"/v1/models/{tuned}").json() == {
+        **{"id": tuned, **gone},
+        "tunesmith": {"still_answers_as": [NAME]},
+    }
+    assert client.delete(f"/v1/models/{NAME}").json() == {"id": NAME, **gone}
+
+
 def test_percent_encoded_name_of_the_2023_client_routes(client: TestClient, finished_job: Json) -> None:
     quoted = finished_job["fine_tuned_model"].replace(":", "%3A")
     assert client.get(f"/v1/models/{quoted}").json()["id"] == finished_job["fine_tuned_model"]
@@ -78,9 +94,15 @@ def test_unknown_model_is_told_in_the_recorded_words(
     }
 
 
-@pytest.mark.parametrize("name", ["smollm2-135m-instruct", "gpt-3.5-turbo"])
-def test_bases_and_aliases_cannot_be_deleted(client: TestClient, refused: Refused, name: str) -> None:
-    assert "cannot be deleted" in refused(client.delete(f"/v1/models/{name}"))["message"]
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("smollm2-135m-instruct", "is a base model, and cannot be deleted"),
+        ("gpt-3.5-turbo", 'cannot be deleted; .* write "gpt-3.5-turbo" = "" under \\[aliases\\] in tunesmith.toml'),
+    ],
+)
+def test_bases_and_aliases_cannot_be_deleted(client: TestClient, refused: Refused, name: str, said: str) -> None:
+    assert re.search(said, refused(client.delete(f"/v1/models/{name}"))["message"])
 
 
 def test_an_owner_sets_an_alias_which_other_servers_know_at_once(

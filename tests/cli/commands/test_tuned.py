@@ -186,3 +186,27 @@ def test_changed_data_base_or_option_is_named_and_nothing_is_trained(on_made: Tu
             assert f"what the model was trained on has changed: {said}" in ran.err
     finally:
         (made.folder / "card.json").write_bytes(kept)
+
+
+def test_a_deleted_model_whose_weights_an_imported_name_has_is_told_of(
+    on_made: Tunesmith, made: Trained, tmp_path: Path
+) -> None:
+    old, models = "ft:gpt-4o-mini:acme::a", on_made("models", "list", "--json").json
+    assert isinstance(models, list)
+    new = next(one["id"] for one in models if one["id"].endswith(":ckpt-step-5"))
+    assert made.model != new
+    told = {"id": "ftjob-first0000", "model": "gpt-4o-mini", "created_at": 5, "status": "succeeded"}
+    files = {"training_file": "file-MNu4SQN4hf2nJmWVXyv8qW", "fine_tuned_model": old, "trained_tokens": 7}
+    (tmp_path / "jobs.json").write_text(json.dumps([{**told, **files}]), "utf-8")
+    assert on_made("import", "openai", tmp_path).code == 0
+    assert on_made("models", "replace", old, new).out == f"{old} is now answered by {new}.\n"
+    assert "deleted" not in on_made("models", "replacements").out
+    gone = on_made("models", "delete", new, "--yes")
+    assert (gone.code, gone.out) == (0, f"{new} is deleted.\n")
+    assert f"its weights still answer as {old}, and their files stay for that." in gone.err
+    assert f"End it with: tunesmith models replace {old} --undo" in gone.err
+    listed = on_made("models", "replacements").out
+    assert f"{old}  {new} (deleted; its weights stay for this name)" in listed
+    assert on_made("models", "replace", old, "--undo").code == 0
+    assert on_made("models", "replace", old, "last").out == f"{old} is now answered by {made.model}.\n"
+    assert on_made("models", "replace", old, "--undo").code == 0

@@ -40,6 +40,20 @@ def test_banner_of_a_later_start_never_shows_the_key(printed: Printed, settings:
     assert "none here (tunesmith worker)" in shown
 
 
+def test_banner_names_what_is_kept_elsewhere_and_no_password(
+    printed: Printed, settings: Settings, postgres_url: str
+) -> None:
+    plain = words(printed(200, Banner(settings, "http://h/v1", None, worker=True).print))
+    assert "database" not in plain
+    url = postgres_url.replace("postgres@", "postgres:secret@")
+    moved = {"database_url": url, "storage": "s3://bucket/prefix"}
+    there = Banner(settings.model_copy(update=moved), "http://h/v1", None, worker=True)
+    said = words(printed(200, there.print))
+    assert "database postgresql://postgres:***@/postgres?" in said
+    assert "files s3://bucket/prefix" in said
+    assert "secret" not in said
+
+
 @pytest.mark.parametrize(
     ("aliases", "shown"),
     [

@@ -38,6 +38,8 @@ def test_a_finding_counts_places_and_nats() -> None:
     assert (same.agreement, same.surprise, same.acceptable) == (1.0, 0.0, True)
     other = compare(plain, plain[::-1], [0, 0, 1, 1])
     assert not other.acceptable
+    assert same.told == "the rounded weights read a text as those of full width do"
+    assert other.told.endswith("otherwise than those of full width: answers may differ")
     assert other.agreement == 0.0
 
 

@@ -126,7 +126,9 @@ def test_replaced_name_is_answered_by_the_new_model_and_keeps_its_files(
     assert resolved is not None
     assert (resolved.name, resolved.adapter_dir) == (NAME, adapter)
     imported.models.replace(NAME, new)
+    assert imported.models.stand_ins(new) == [NAME]
     assert imported.models.delete(new)
+    assert imported.models.stand_ins(new) == [NAME]
     assert adapter.is_dir()
     assert imported.models.resolve(NAME) is not None
     assert imported.models.delete(NAME)
@@ -238,4 +240,5 @@ def test_undoing_the_last_replacement_of_a_deleted_model_removes_its_files(
     assert imported.models.replacements()[NAME] == new
     assert adapter.exists()
     imported.models.undo_replace(NAME)
+    assert imported.models.stand_ins(new) == []
     assert not adapter.exists()

@@ -14,7 +14,7 @@ from tunesmith.train.adapters.lora import attach
 from tunesmith.train.core.examples import Example
 from tunesmith.train.core.packing import TokenRow
 from tunesmith.train.core.plan import MemoryPlan
-from tunesmith.train.paths.choose_stack import choose_stack, copies_of_weights
+from tunesmith.train.paths.choose_stack import choose_stack, copies_of_weights, no_copies_gap
 from tunesmith.train.protocol.spec import TrainSpec
 
 Make = Callable[..., TrainSpec]
@@ -27,7 +27,8 @@ PLAN = MemoryPlan(8192, activation_checkpointing=False, blocked_weights=True)
         ({}, PLAN, "compiled", "run as compiled code"),
         ({"packing": False}, PLAN, "padded", "packing is off"),
         ({"lora_dropout": 0.1}, PLAN, "tree", "the adapter has dropout"),
-        ({}, replace(PLAN, blocked_weights=False), "tree", "would not pay"),
+        ({}, replace(PLAN, blocked_weights=False, unblocked="no memory"), "tree", "own modules: no memory."),
+        ({}, replace(PLAN, blocked_weights=False), "tree", "own modules: the weights are not repacked."),
         ({}, replace(PLAN, activation_checkpointing=True), "tree", "activations are recomputed"),
     ],
 )
@@ -85,3 +86,20 @@ def test_copies_of_the_weights_follow_from_spec_family_and_rows(
     examples = [Example(line, (row,), 50) for line in (1, 2)]
     spec = make_spec(**{"batch_size": 1, "n_epochs": 1, **changes})
     assert copies_of_weights(spec, examples, 1 << 20, 1 << 30) == copies
+
+
+@pytest.mark.parametrize(
+    ("changes", "free", "why"),
+    [
+        ({"blocked_weights": False}, 1 << 30, "is switched off"),
+        ({}, 1 << 30, "would not pay in a run of this size"),
+        ({"n_epochs": 50}, 1 << 20, "there is no memory for the weights once more"),
+    ],
+)
+def test_the_reason_against_copies_is_the_one_that_holds(
+    make_spec: Make, changes: dict[str, object], free: int, why: str
+) -> None:
+    examples = [Example(line, (TokenRow(tuple(range(50)), (1.0,) * 50),), 50) for line in (1, 2)]
+    spec = make_spec(**{"batch_size": 1, "n_epochs": 1, **changes})
+    assert copies_of_weights(spec, examples, 1 << 20, free) == 0
+    assert why in no_copies_gap(spec, examples)

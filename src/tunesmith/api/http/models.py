@@ -9,7 +9,7 @@ from anyio import CapacityLimiter, to_thread
 from tunesmith.api.http.context import Context
 from tunesmith.errors import InvalidRequest, NotFound, ServerFault
 from tunesmith.models.directory import materialise
-from tunesmith.models.registry import BaseModel, resolve_base
+from tunesmith.models.registry import BaseModel, how_to_call, resolve_base
 from tunesmith.models.tuned import own_base
 from tunesmith.serve.loaded_model import LoadedModel
 
@@ -66,5 +66,5 @@ def base_of(context: Context, name: str) -> BaseModel:
     except InvalidRequest as error:
         if error.code == "base_not_usable":  # an alias of a base that this server does not know
             raise
-        message = f"The model '{name}' does not exist. GET /v1/models lists those that do."
-        raise NotFound(message, param="model", code="model_not_found") from error
+        message = f"The model '{name}' does not exist. GET /v1/models lists those that do. {how_to_call(name)}"
+        raise NotFound(message.rstrip(), param="model", code="model_not_found") from error

@@ -18,7 +18,7 @@ from tunesmith.export.cards.display_name import checked_display_name, display_na
 from tunesmith.models.registry import alias_table, list_bases, new_alias
 from tunesmith.store import ModelRow
 from tunesmith.wire.lists import deleted
-from tunesmith.wire.models import AliasBody, DisplayNameBody, Model, ModelDetails, Models
+from tunesmith.wire.models import AliasBody, DeletedModel, DisplayNameBody, Model, ModelDetails, Models
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=JsonRoute)
 
@@ -84,21 +84,20 @@ def set_alias(name: str, body: Annotated[AliasBody, Body()], context: ContextDep
 def delete_model(name: str, context: ContextDep, audit: AuditDep) -> JSONAnswer:
     """Deletes a tuned model, a checkpoint, or an alias that was set.
 
-    Raises InvalidRequest for a base.
+    The answer names the imported models that its weights stay for. Raises InvalidRequest for a base.
     """
     _require_name(name)
     if context.store.aliases.remove(name):
         audit.note("alias.removed", name)
         return JSONAnswer(deleted(name, "model"))
     if name in _fixed(context):
-        raise InvalidRequest(
-            f"The model '{name}' is a base model or an alias of one, and cannot be deleted; only models of your own "
-            "(ft:…) and aliases that were set here can. To hide an alias, take it out of the setting `aliases`.",
-            param="model",
-        )
+        raise _undeletable(name, context)
     if not context.store.models.delete(name):
         raise _unknown(name)
-    return JSONAnswer(deleted(name, "model"))
+    answer: DeletedModel = {**deleted(name, "model")}
+    if others := context.store.models.stand_ins(name):
+        answer["tunesmith"] = {"still_answers_as": others}
+    return JSONAnswer(answer)
 
 
 def _detailed(row: ModelRow, context: Context) -> Model:
@@ -132,6 +131,18 @@ def _require_name(name: str) -> None:
     """A path that ends with the slash is no path of ours."""
     if not name:
         raise HTTPException(404)
+
+
+def _undeletable(name: str, context: Context) -> InvalidRequest:
+    own = "only models of your own (ft:…) and aliases that were set here can"
+    if any(base.name == name for base in list_bases(context.settings)):
+        text = f"The model '{name}' is a base model, and cannot be deleted; {own}."
+    else:
+        text = (
+            f"The model '{name}' is an alias of the settings or a built-in one, and cannot be deleted; {own}. To take "
+            f'it away, write "{name}" = "" under [aliases] in tunesmith.toml and start the servers again.'
+        )
+    return InvalidRequest(text, param="model")
 
 
 def _unknown(name: str) -> NotFound:

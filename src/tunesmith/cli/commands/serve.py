@@ -189,6 +189,7 @@ class Banner:
             "base model": escape(self.settings.base_model),
             "aliases": f"{escape(self._aliases())} [dim](tunesmith models list)[/dim]",
             "data": escape(str(self.settings.paths.root)),
+            **{name: escape(where) for name, where in self._elsewhere().items()},
             "worker": "one, beside the API" if self.worker else "none here (tunesmith worker)",
         }
 
@@ -201,6 +202,17 @@ class Banner:
         if self.first_key is not None and shows_secrets():
             return f"{self.first_key}\n[dim]shown only this once; also in {escape(str(key_file))}[/dim]"
         return f"in {escape(str(key_file))}" if key_file.is_file() else "make one with: tunesmith keys create NAME"
+
+    def _elsewhere(self) -> dict[str, str]:
+        """What is not kept in the data directory."""
+        from sqlalchemy import make_url
+
+        found = {}
+        if self.settings.database_url is not None:
+            found["database"] = make_url(self.settings.database_url).render_as_string(hide_password=True)
+        if self.settings.storage is not None:
+            found["files"] = self.settings.storage
+        return found
 
     def _aliases(self) -> str:
         from tunesmith.models.registry import alias_table, default_base

@@ -48,9 +48,12 @@ class Finding:
         """True if the base may be served with the rounded weights."""
         return self.agreement >= LEAST_AGREEMENT and abs(self.surprise) <= MOST_SURPRISE
 
-    def report(self) -> dict[str, object]:
-        """The finding as JSON, with the verdict."""
-        return {**asdict(self), "acceptable": self.acceptable}
+    @property
+    def told(self) -> str:
+        """The verdict, for a log."""
+        if self.acceptable:
+            return "the rounded weights read a text as those of full width do"
+        return "the rounded weights read a text otherwise than those of full width: answers may differ"
 
 
 def is_exact_in_fp16(weights: Iterable[Weights]) -> bool:

@@ -7,7 +7,7 @@ panels.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal, TypeAlias, cast
 
@@ -147,7 +147,7 @@ def _rounded(weights: BaseWeights, again: Callable[[], BaseWeights], base_dir: P
     finding = compare(reference, runner.forward([chunk], cpu_count()), chunk.ids)
     runner.clear(0)
     write_finding(note, finding)
-    log.info("rounded weights", base=base_dir.name, width=width, **finding.report())
+    log.info(f"serve_weights: {finding.told}", base=base_dir.name, width=width, **asdict(finding))
     return runner
 
 
@@ -167,7 +167,7 @@ def _fp16_if_accurate(
     finding = compare(reference, runner.forward([chunk], cpu_count()), chunk.ids)
     runner.clear(0)
     write_finding(note, finding)
-    log.debug("checked 16-bit weights", base=base_dir.name, **finding.report())
+    log.debug(f"checked 16-bit weights: {finding.told}", base=base_dir.name, **asdict(finding))
     if finding.acceptable:
         return runner, "float16"
     del runner  # before the base is in memory once more

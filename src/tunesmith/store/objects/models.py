@@ -189,6 +189,21 @@ class ModelStore:
             ]
             return {row["name"]: _answering(connection, row) for row in imported}
 
+    def stand_ins(self, name: str) -> list[str]:
+        """Return the imported names that answer with the weights of `name`, deleted or not.
+
+        They keep its files.
+        """
+        query = select(models).where(models.c.name == name, self._scope.of(models))
+        with self._database.read() as connection:
+            row = connection.execute(query).mappings().one_or_none()
+            if row is None or row["adapter"] == NO_WEIGHTS:
+                return []
+            same = select(models).where(models.c.adapter == row["adapter"], models.c.name != name)
+            alive = same.where(self._scope.of(models), models.c.deleted_at.is_(None)).order_by(models.c.seq)
+            others = connection.execute(alive).mappings().all()
+            return [one["name"] for one in others if not _was_made_by_its_job(connection, one)]
+
     def rename(self, name: str, display: str) -> None:
         """Have pages show another name for the model, or with an empty one its own.
 

@@ -30,6 +30,7 @@ class MemoryPlan:
     micro_batch_tokens: int
     activation_checkpointing: bool
     blocked_weights: bool = False  # the frozen weights are repacked for the fastest products
+    unblocked: str = ""  # why not; in plans of earlier versions it does not stand
     both_directions: bool = True  # once for each direction; compiled layers need only one
     enough_tokens: int = ENOUGH_TOKENS  # a micro-batch ends here where that costs little: see `packing.split`
 
@@ -48,6 +49,11 @@ def make_plan(config: Shape, element_size: int, longest: int, free_bytes: int, w
         return MemoryPlan(wanted_tokens or max(LEAST_TOKENS, min(plain, MOST_TOKENS)), False)
     sparse = room // token_bytes(config, element_size, checkpointing=True)
     return MemoryPlan(wanted_tokens or max(LEAST_TOKENS, min(sparse, MOST_TOKENS)), True)
+
+
+def copies_pay(step_tokens: float, run_tokens: int, *, compiled: bool) -> bool:
+    """Whether a repacked copy of the frozen weights saves more time than making it takes, whatever the memory."""
+    return run_tokens >= BLOCKS_FROM and (compiled or step_tokens <= SMALL_STEP)
 
 
 def weight_copies(
@@ -70,7 +76,7 @@ def weight_copies(
     if narrow and compiled:
         pays = run_tokens >= BLOCKS_FROM and step_tokens <= SMALL_COMPILED_STEP and weight_bytes <= TWICE_BYTES
         return 2 if pays and free_bytes * MEMORY_SHARE >= 2 * weight_bytes else 1
-    if run_tokens < BLOCKS_FROM or (not compiled and step_tokens > SMALL_STEP):
+    if not copies_pay(step_tokens, run_tokens, compiled=compiled):
         return 0
     room = int(free_bytes * MEMORY_SHARE / weight_bytes)
     if compiled and (step_tokens > SMALL_COMPILED_STEP or room < 2):

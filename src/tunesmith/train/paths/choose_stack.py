@@ -28,7 +28,7 @@ from tunesmith.settings import Quantization
 from tunesmith.train.adapters.checkpoint import TrainableParameters
 from tunesmith.train.adapters.lora import Adapter
 from tunesmith.train.core.examples import Example
-from tunesmith.train.core.plan import SMALL_COMPILED_STEP, MemoryPlan, weight_copies
+from tunesmith.train.core.plan import SMALL_COMPILED_STEP, MemoryPlan, copies_pay, weight_copies
 from tunesmith.train.protocol.spec import TrainSpec
 
 if TYPE_CHECKING:
@@ -110,6 +110,16 @@ def copies_of_weights(spec: TrainSpec, examples: Sequence[Example], weight_bytes
     return weight_copies(step_tokens, run_tokens, weight_bytes, free, compiled=compiled, narrow=narrow)
 
 
+def no_copies_gap(spec: TrainSpec, examples: Sequence[Example]) -> str:
+    """Why `copies_of_weights` is 0, where it is."""
+    if spec.blocked_weights is False:
+        return "repacking the weights is switched off"
+    tokens = sum(example.tokens for example in examples)
+    if copies_pay(spec.batch_size * tokens / len(examples), spec.n_epochs * tokens, compiled=_may_compile(spec)):
+        return "there is no memory for the weights once more, repacked"
+    return "repacking the weights would not pay in a run of this size"
+
+
 def width_in_memory(spec: TrainSpec) -> Stored:
     """The format that a base's weights are loaded in on a CPU.
 
@@ -131,7 +141,7 @@ def _plan_gap(spec: TrainSpec, plan: MemoryPlan) -> str | None:
     if spec.options.lora_dropout:
         return "the adapter has dropout"
     if not plan.blocked_weights:
-        return "repacking the weights would not pay in a run of this size, or does not fit into memory"
+        return plan.unblocked or "the weights are not repacked"
     return "activations are recomputed" if plan.activation_checkpointing else None
 
 

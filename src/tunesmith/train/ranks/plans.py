@@ -13,6 +13,7 @@ def common_plan(mine: MemoryPlan, ranks: Ranks) -> MemoryPlan:
         micro_batch_tokens=min(plan.micro_batch_tokens for plan in plans),
         activation_checkpointing=any(plan.activation_checkpointing for plan in plans),
         blocked_weights=all(plan.blocked_weights for plan in plans),
+        unblocked=next((plan.unblocked for plan in plans if plan.unblocked), ""),
         both_directions=all(plan.both_directions for plan in plans),
         enough_tokens=min(plan.enough_tokens for plan in plans),
     )

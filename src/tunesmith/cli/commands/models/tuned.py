@@ -20,9 +20,9 @@ def delete(
     data_dir: DataDir = None,
 ) -> None:
     """Delete a tuned model and its files. This cannot be undone."""
-    from tunesmith.cli.configure import load_settings
+    from tunesmith.cli.configure import again, load_settings
     from tunesmith.cli.names import naming_models
-    from tunesmith.cli.output.terminal import print_plain
+    from tunesmith.cli.output.terminal import print_plain, warn
     from tunesmith.cli.server.find import ask
 
     require_terminal(name, yes)
@@ -30,8 +30,13 @@ def delete(
         if not yes:
             typer.confirm(f"Delete {name} and its files for good?", abort=True)
         with naming_models(client, name):
-            client.delete_model(name)
+            kept = client.delete_model(name)
     print_plain(f"{name} is deleted.")
+    for old in kept:
+        warn(
+            f"its weights still answer as {old}, and their files stay for that."
+            f" End it with: {again('models replace')} {old} --undo"
+        )
 
 
 def replace(
@@ -40,7 +45,9 @@ def replace(
     ],
     by: Annotated[
         str | None,
-        typer.Argument(help="Model trained on this server.", metavar="NEW", show_default=False, callback=named),
+        typer.Argument(
+            help="Model trained on this server, its job, or last.", metavar="NEW", show_default=False, callback=named
+        ),
     ] = None,
     undo: Annotated[bool, typer.Option("--undo", help="Let OLD stand for no model again.")] = False,
     data_dir: DataDir = None,
@@ -49,6 +56,7 @@ def replace(
 
     No server is needed. `tunesmith models replacements` lists the imported names.
     """
+    from tunesmith.cli.commands.tuned.find import find_model
     from tunesmith.cli.local_store import open_local_store
     from tunesmith.cli.output.terminal import print_plain
 
@@ -58,6 +66,7 @@ def replace(
         if by is None:
             store.models.undo_replace(name)
         else:
+            by = find_model(store, by).name if by == "last" or by.startswith("ftjob-") else by
             store.models.replace(name, by)
     print_plain(f"{name} is now answered by {by}." if by else f"{name} is no longer answered by another model.")
 
@@ -86,6 +95,7 @@ def replacements(as_json: AsJson = False, data_dir: DataDir = None) -> None:
 
     with open_local_store(data_dir) as store:
         found = store.models.replacements()
+        alive = {row.name for row in store.models.among([by for by in found.values() if by])}
     if as_json:
         print_json(found)
     elif not found:
@@ -93,6 +103,7 @@ def replacements(as_json: AsJson = False, data_dir: DataDir = None) -> None:
     else:
         table = listing("imported name", "answered by")
         for name, by in found.items():
-            table.add_row(escape(name), escape(by) if by else "[dim]no model yet[/dim]")
+            gone = " [dim](deleted; its weights stay for this name)[/dim]" if by not in alive else ""
+            table.add_row(escape(name), f"{escape(by)}{gone}" if by else "[dim]no model yet[/dim]")
         print_table(table)
         note("Change one: tunesmith models replace OLD NEW; take it back: tunesmith models replace OLD --undo")
