@@ -116,7 +116,7 @@ def test_little_memory_does_not_refuse_blocks(
     """Whoever has little is who needs them: other paths recompute activations then, beside wider weights."""
     monkeypatch.setattr(Device, "free_memory", lambda device: 10_000)
     events = train(make_spec(base_dir=base, output_dir=tmp_path / "out", quantization="int4"))
-    said = [event["message"] for event in of_type(events, "log")]
+    said = [str(event["message"]) for event in of_type(events, "log")]
     assert f"at most {LEAST_TOKENS} tokens at once." in "".join(said)
     assert "The layers run as compiled code." in said
 

@@ -105,7 +105,7 @@ def test_the_events_are_those_of_one_rank(make_spec: Make, start_ranks: StartRan
     assert together.codes() == [0, 0, 0]
     assert [together.events(1), together.events(2), together.errors(1)] == [[], [], ""]
     assert sorted(path.relative_to(spec.output_dir) for path in spec.output_dir.rglob("*")) == files
-    more = {"type": "log", "level": "info", "message": f"3 {TOGETHER}"}
+    more: JsonObject = {"type": "log", "level": "info", "message": f"3 {TOGETHER}"}
     assert together.events().count(more) == 1
     for one, other in zip(alone.events(), [event for event in together.events() if event != more], strict=True):
         if one["type"] in ("started", "done", "log"):

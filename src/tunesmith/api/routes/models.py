@@ -94,7 +94,7 @@ def delete_model(name: str, context: ContextDep, audit: AuditDep) -> JSONAnswer:
         raise _undeletable(name, context)
     if not context.store.models.delete(name):
         raise _unknown(name)
-    answer: DeletedModel = {**deleted(name, "model")}
+    answer = DeletedModel(id=name, object="model", deleted=True)
     if others := context.store.models.stand_ins(name):
         answer["tunesmith"] = {"still_answers_as": others}
     return JSONAnswer(answer)

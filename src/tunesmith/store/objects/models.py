@@ -190,7 +190,7 @@ class ModelStore:
             return {row["name"]: _answering(connection, row) for row in imported}
 
     def stand_ins(self, name: str) -> list[str]:
-        """Return the imported names that answer with the weights of `name`, deleted or not.
+        """The imported names that answer with the weights of `name`, deleted or not.
 
         They keep its files.
         """

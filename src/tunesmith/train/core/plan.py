@@ -52,7 +52,7 @@ def make_plan(config: Shape, element_size: int, longest: int, free_bytes: int, w
 
 
 def copies_pay(step_tokens: float, run_tokens: int, *, compiled: bool) -> bool:
-    """Whether a repacked copy of the frozen weights saves more time than making it takes, whatever the memory."""
+    """Whether a repacked copy of the frozen weights saves more than it takes to make."""
     return run_tokens >= BLOCKS_FROM and (compiled or step_tokens <= SMALL_STEP)
 
 
