@@ -129,16 +129,3 @@ def test_a_changed_tokenizer_is_looked_at_again(tiny_dir: Path) -> None:
     check_base(tiny_dir, "mine")
     (tiny_dir / "tokenizer.json").write_text("[]")
     assert "tokenizer.json is damaged" in said_of(tiny_dir)
-
-
-def test_a_tokenizer_of_another_model_is_refused(tiny_dir: Path) -> None:
-    """A token without a row of the embedding would be read from the memory behind it."""
-    rows = json.loads((tiny_dir / "config.json").read_text())["vocab_size"]
-    path = tiny_dir / "tokenizer.json"
-    tokenizer = json.loads(path.read_text())
-    tokenizer["model"]["vocab"] = {"of-another": rows + 3}
-    path.write_text(json.dumps(tokenizer))
-    assert said_of(tiny_dir) == (
-        f"its tokenizer.json has tokens up to id {rows + 3:,}, and its config.json a vocab_size of {rows:,}: one of"
-        " them is another model's. Copy both from one place."
-    )

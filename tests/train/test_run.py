@@ -182,13 +182,17 @@ def test_a_row_without_anything_to_learn_is_named(make_spec: Make, tmp_path: Pat
 def test_a_token_that_the_weights_do_not_know_names_its_line(
     make_spec: Make, base_dir: Path, tiny_base: Path, tmp_path: Path
 ) -> None:
-    """As where tokens were added to a tokenizer only; without words it would be an index that is out of range."""
-    base = make_base(base_dir, tmp_path / "base", TEMPLATE, plain=("<extra>",))
+    """As with the tokenizer of a larger vocabulary; without words it would be an index that is out of range."""
+    base = make_base(base_dir, tmp_path / "base", TEMPLATE)
+    tokenizer = json.loads((base / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"]["Qz"] = VOCABULARY
+    tokenizer["model"]["merges"].append(["Q", "z"])
+    (base / "tokenizer.json").write_text(json.dumps(tokenizer))
     for file in ("config.json", "model.safetensors"):
         shutil.copy(tiny_base / file, base / file)
     rows = tmp_path / "rows.jsonl"
     rows.write_text(
-        chat_line("Hi.", "How are you?", "Well.") + "\n" + chat_line("Hi.", "Say <extra>.", "No.") + "\n", "utf-8"
+        chat_line("Hi.", "How are you?", "Well.") + "\n" + chat_line("Hi.", "Say Qz.", "No.") + "\n", "utf-8"
     )
     with pytest.raises(DataError, match=f"Line 2 .* token {VOCABULARY}, .* tokens 0 to {VOCABULARY - 1} only"):
         train(make_spec(base_dir=base, training_file=rows))

@@ -12,7 +12,6 @@ from functools import lru_cache
 from pathlib import Path
 
 from tunesmith.errors import InvalidRequest
-from tunesmith.families.config_file import embedding_rows
 from tunesmith.families.support import unsupported
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.models.base_rules import bad_index, bad_sizes, bad_vocabulary, outside, runs_code
@@ -97,8 +96,7 @@ def _tokenizer(directory: Path) -> str | None:
         if (directory / name).is_file() and _read_object(directory / name) is None:
             return f"its {name} is not a JSON object: download it again"
     stat = path.stat()
-    rows = embedding_rows(_read_object(directory / "config.json") or {})
-    return _tokenizer_fault(path, rows, stat.st_mtime_ns, stat.st_size)
+    return _tokenizer_fault(path, stat.st_mtime_ns, stat.st_size)
 
 
 def _weights(directory: Path) -> str | None:
@@ -151,11 +149,11 @@ def _damage(path: Path) -> str:
 
 
 @lru_cache(maxsize=16)  # megabytes of JSON; a changed file is read again
-def _tokenizer_fault(path: Path, rows: int | None, _modified: int, _size: int) -> str | None:
+def _tokenizer_fault(path: Path, _modified: int, _size: int) -> str | None:
     tokenizer = _read_object(path) or {}
     if not isinstance(tokenizer.get("model"), dict):
         return f"its tokenizer.json is {_damage(path)}"
-    return bad_vocabulary(tokenizer, rows)
+    return bad_vocabulary(tokenizer)
 
 
 def _read_object(path: Path) -> JsonObject | None:

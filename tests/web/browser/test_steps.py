@@ -152,6 +152,7 @@ def test_a_job_is_paused_resumed_trained_again_and_its_log_kept(
 def test_flips_stand_beside_each_other_with_both_texts(page: Page, names: dict[str, str]) -> None:
     page.goto(f"/ui/evaluations/{names['job']}")
     page.locator("#flips").get_by_role("link", name=re.compile("^Gained")).click()
+    page.wait_for_url(re.compile("kind=gained"))  # else the cards may be the list's before, which is about to go
     first = page.locator("article.flip").first
     expect(first.locator(".before pre")).to_have_text("I do not know")
     expect(first.locator(".after pre")).to_have_text(re.compile(r"^Label \d$"))
