@@ -17,7 +17,7 @@ from tunesmith.models.adapters import AdapterManifest, read_manifest
 from tunesmith.models.directory import check_usable, is_present, present_directory
 from tunesmith.models.options_check import check_options, check_remote_rank
 from tunesmith.models.registry import resolve_base
-from tunesmith.render.renderer import chat_fault
+from tunesmith.render.chat_template import chat_fault
 from tunesmith.rows.row import first_kind
 from tunesmith.settings import TrainingOptions
 from tunesmith.store import KeyRow, NewJob

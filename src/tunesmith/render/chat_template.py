@@ -20,7 +20,17 @@ from jinja2 import Template
 
 from tunesmith.errors import DataError
 from tunesmith.jsonvalue import JsonObject, JsonValue
-from tunesmith.render.faults import EndlessTemplate, broken_template, endless, left_out, refused, template_too_long
+from tunesmith.render.faults import (
+    NO_TEMPLATE,
+    EndlessTemplate,
+    RenderError,
+    broken_template,
+    endless,
+    left_out,
+    no_template,
+    refused,
+    template_too_long,
+)
 from tunesmith.render.template_environment import TemplateEnvironment
 from tunesmith.render.template_meter import TooMuch, begin
 from tunesmith.system.deadline import OutOfTime
@@ -287,3 +297,21 @@ def generation_ends(model_dir: Path) -> set[int]:
         if ends is not None:
             return {one for one in (ends if isinstance(ends, list) else [ends]) if isinstance(one, int)}
     return set()
+
+
+def chat_fault(model_dir: Path) -> RenderError | None:
+    """Why the base in `model_dir` cannot chat; None if it can."""
+    template = working_template(model_dir)
+    return template if isinstance(template, RenderError) else None
+
+
+def working_template(model_dir: Path) -> ChatTemplate | RenderError:
+    """The template of the base in `model_dir`, or why it cannot chat."""
+    try:
+        template = find_template(model_dir)
+        if template is None:
+            return no_template()
+        template.render((Form("user"), ANSWER))
+    except RenderError as error:
+        return RenderError(error.what, error.fix, NO_TEMPLATE)
+    return template

@@ -26,17 +26,15 @@ from tunesmith.render.chat_template import (
     SLOT_PATTERN,
     ChatTemplate,
     Form,
-    find_template,
     generation_ends,
     read_object,
     special_tokens,
+    working_template,
 )
 from tunesmith.render.detokenizer import Detokenizer, spelling
 from tunesmith.render.faults import (
-    NO_TEMPLATE,
     RenderError,
     no_end,
-    no_template,
     not_after_prompt,
 )
 from tunesmith.render.formats.reader import answer_reader
@@ -384,21 +382,6 @@ def load_renderer(model_dir: Path, *, native: bool = True) -> Renderer:
     tokenizer_json = (model_dir / "tokenizer.json").read_text(encoding="utf-8")
     tokens = special_tokens(read_object(model_dir / "tokenizer_config.json"))
     ends, rows = generation_ends(model_dir), embedding_rows(read_object(model_dir / "config.json"))
-    return Renderer(_template(model_dir), tokenizer_json, tokens.get("eos_token"), ends, native=native, rows=rows)
-
-
-def chat_fault(model_dir: Path) -> RenderError | None:
-    """Why the base in `model_dir` cannot chat; None if it can."""
-    template = _template(model_dir)
-    return template if isinstance(template, RenderError) else None
-
-
-def _template(model_dir: Path) -> ChatTemplate | RenderError:
-    try:
-        template = find_template(model_dir)
-        if template is None:
-            return no_template()
-        template.render((Form("user"), ANSWER))
-    except RenderError as error:
-        return RenderError(error.what, error.fix, NO_TEMPLATE)
-    return template
+    return Renderer(
+        working_template(model_dir), tokenizer_json, tokens.get("eos_token"), ends, native=native, rows=rows
+    )

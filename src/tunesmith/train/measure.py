@@ -25,7 +25,7 @@ from tunesmith.families.config_file import read_text_config
 from tunesmith.families.layout import token_bytes
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.facts import QUANTISED_BYTES
-from tunesmith.render.renderer import chat_fault
+from tunesmith.render.chat_template import chat_fault
 from tunesmith.settings import Quantization, TrainingOptions
 from tunesmith.system.python import module_command
 from tunesmith.train.core.plan import MOST_TOKENS

@@ -167,33 +167,6 @@ def test_an_answer_says_which_tuned_weights_gave_it(client: TestClient, tuned: s
             assert client.post("/v1/completions", json=body).headers["x-tunesmith-adapter"] == expected
 
 
-@pytest.mark.parametrize(
-    "path", [CHAT, "/v1/completions", "/v1/engines/{}/completions", "/v1/engines/{}/chat/completions"]
-)
-def test_a_model_whose_files_are_gone_is_refused_on_every_path(
-    client: TestClient, tuned: str, store: Store, refused: Refused, path: str
-) -> None:
-    model = store.models.get(tuned)
-    assert model is not None
-    (model.adapter_dir / "manifest.json").unlink()
-    asked = {"messages": PARIS} if path.endswith("chat/completions") else {"prompt": "The sea"}
-    error = refused(client.post(path.format(tuned), json={"model": tuned, **asked}), 400)
-    assert error["message"].startswith("This model has no usable adapter: its manifest.json is missing.")
-    assert (error["param"], error["code"]) == ("model", "model_without_weights")
-
-
-def test_a_name_of_openais_that_no_model_has_comes_with_the_cure(client: TestClient, refused: Refused) -> None:
-    cures = {
-        "gpt-4o": "To let a base answer to this name: tunesmith models alias gpt-4o BASE",
-        "ft:gpt-4o-mini-2024-07-18:acme::a": "`tunesmith import openai FOLDER` brings its name",
-    }
-    for name, cure in cures.items():
-        error = refused(client.post(CHAT, json={"model": name, "messages": PARIS}), 404)
-        assert error["message"].startswith(f"The model '{name}' does not exist. GET /v1/models lists those that do. ")
-        assert cure in error["message"]
-        assert error["code"] == "model_not_found"
-
-
 def test_a_deleted_model_is_gone(client: TestClient, tuned: str, refused: Refused) -> None:
     assert client.delete(f"/v1/models/{tuned}").status_code == 200
     for name in (tuned, "gpt-nonexistent"):

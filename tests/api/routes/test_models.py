@@ -15,6 +15,9 @@ from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
 from tunesmith.store import Store, open_store
 
+CHAT = "/v1/chat/completions"
+PARIS = [{"role": "user", "content": "What is the capital of France?"}]
+
 
 def test_list_has_bases_and_says_what_an_alias_stands_for(client: TestClient, valid: Valid) -> None:
     answer = client.get("/v1/models").json()
@@ -204,3 +207,30 @@ def test_an_alias_of_a_base_that_this_server_lacks_says_so_and_breaks_no_list(
     assert said.startswith("The alias fast was set for the base gone, which is not known here. Bases here: smollm2")
     assert client.get("/v1/models/fast").status_code == 404
     assert client.delete("/v1/models/fast").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path", [CHAT, "/v1/completions", "/v1/engines/{}/completions", "/v1/engines/{}/chat/completions"]
+)
+def test_a_model_whose_files_are_gone_is_refused_on_every_path(
+    client: TestClient, tuned: str, store: Store, refused: Refused, path: str
+) -> None:
+    model = store.models.get(tuned)
+    assert model is not None
+    (model.adapter_dir / "manifest.json").unlink()
+    asked = {"messages": PARIS} if path.endswith("chat/completions") else {"prompt": "The sea"}
+    error = refused(client.post(path.format(tuned), json={"model": tuned, **asked}), 400)
+    assert error["message"].startswith("This model has no usable adapter: its manifest.json is missing.")
+    assert (error["param"], error["code"]) == ("model", "model_without_weights")
+
+
+def test_a_name_of_openais_that_no_model_has_comes_with_the_cure(client: TestClient, refused: Refused) -> None:
+    cures = {
+        "gpt-4o": "To let a base answer to this name: tunesmith models alias gpt-4o BASE",
+        "ft:gpt-4o-mini-2024-07-18:acme::a": "`tunesmith import openai FOLDER` brings its name",
+    }
+    for name, cure in cures.items():
+        error = refused(client.post(CHAT, json={"model": name, "messages": PARIS}), 404)
+        assert error["message"].startswith(f"The model '{name}' does not exist. GET /v1/models lists those that do. ")
+        assert cure in error["message"]
+        assert error["code"] == "model_not_found"

@@ -10,9 +10,9 @@ from tests.render.bases import make_base
 from tests.render.test_templates import DROPS
 from tests.security.bases.hostile_templates import HOSTILE
 
-from tunesmith.render.chat_template import ANSWER, ChatTemplate, Form
+from tunesmith.render.chat_template import ANSWER, ChatTemplate, Form, chat_fault
 from tunesmith.render.faults import EndlessTemplate, RenderError
-from tunesmith.render.renderer import chat_fault, load_renderer
+from tunesmith.render.renderer import load_renderer
 from tunesmith.render.template_meter import STEPS, STEPS_PER_MESSAGE
 from tunesmith.rows.messages import Message
 

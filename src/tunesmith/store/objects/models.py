@@ -9,13 +9,12 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import structlog
-from sqlalchemy import ColumnElement, Connection, RowMapping, delete, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, exists, or_, select, update
 
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.store.evals.evals import erase_evals
-from tunesmith.store.ids import checkpoint_model_name, new_checkpoint_id
 from tunesmith.store.queue.job_files import JobFiles
-from tunesmith.store.rows import JobRow, JobStatus, ListedModel, ModelRow, NewCheckpoint, Page, ResolvedModel
+from tunesmith.store.rows import JobStatus, ListedModel, ModelRow, Page, ResolvedModel
 from tunesmith.store.schema.db import Database
 from tunesmith.store.schema.eval_tables import evals
 from tunesmith.store.schema.tables import UNFINISHED, checkpoints, jobs, models, permissions
@@ -374,54 +373,3 @@ def _unneeded(needed: set[Path], directory: Path) -> Iterator[Path]:
 
 def _is_being_fetched(folder: Path) -> bool:
     return folder.name.endswith(FETCHING) and not is_abandoned(folder)
-
-
-def register_model(
-    connection: Connection, job: JobRow, name: str, adapter_dir: Path, root: Path, step: int | None
-) -> None:
-    """Register a new name, or point an existing one at other files.
-
-    The last checkpoint and the final model share a name.
-    """
-    adapter = str(adapter_dir.relative_to(root)) if adapter_dir.is_relative_to(root) else str(adapter_dir)
-    change = update(models).where(models.c.name == name).values(adapter=adapter, step=step)
-    if connection.execute(change).rowcount:
-        return
-    values = {
-        "name": name,
-        "base_model": job.base_model,
-        "job_id": job.id,
-        "step": step,
-        "adapter": adapter,
-        "created_at": int(time.time()),
-        "owned_by": job.organization_id.removeprefix("org-"),
-        "project": job.project,
-    }
-    connection.execute(insert(models).values(values))
-
-
-def insert_checkpoint(connection: Connection, job: JobRow, checkpoint: NewCheckpoint, root: Path) -> None:
-    """Insert the checkpoint and its model.
-
-    The checkpoint of the last step has the final model's name.
-    """
-    last = checkpoint.step == job.total_steps
-    name = job.planned_model if last else checkpoint_model_name(job.planned_model, checkpoint.step)
-    register_model(connection, job, name, checkpoint.adapter_dir, root, step=checkpoint.step)
-    values = {
-        "id": new_checkpoint_id(),
-        "job_id": job.id,
-        "created_at": int(time.time()),
-        "model": name,
-        "step": checkpoint.step,
-        "metrics": checkpoint.metrics,
-    }
-    connection.execute(insert(checkpoints).values(values))
-
-
-def drop_checkpoints(connection: Connection, job_id: str, keep: int) -> None:
-    """Drop all checkpoints but the newest `keep`, with their models."""
-    newest = select(checkpoints.c.model).where(checkpoints.c.job_id == job_id).order_by(checkpoints.c.step.desc())
-    dropped = list(connection.execute(newest.offset(keep)).scalars())
-    connection.execute(delete(checkpoints).where(checkpoints.c.model.in_(dropped)))
-    connection.execute(update(models).where(models.c.name.in_(dropped)).values(deleted_at=int(time.time())))

@@ -17,7 +17,7 @@ from tunesmith.store.accounts.usage import Account, add_usage, this_minute
 from tunesmith.store.evals.finished import insert_finished_eval
 from tunesmith.store.objects.blobs import BlobStore
 from tunesmith.store.objects.files import RESULTS, insert_file
-from tunesmith.store.objects.models import drop_checkpoints, insert_checkpoint, register_model
+from tunesmith.store.objects.made_models import drop_checkpoints, insert_checkpoint, register_model
 from tunesmith.store.queue.events import insert_events
 from tunesmith.store.queue.jobs import job_row, lock_job
 from tunesmith.store.queue.turns import is_free, next_in_turn, use_turn
