@@ -43,8 +43,7 @@ def test_others_are_answered_beside_a_crowd(server: Server, number: int) -> None
     before = log.stat().st_size
     with standing(address, crowds(hostile)[number]):
         for body in (None, small_form()):
-            status, seconds = seconds_to_answer(address, other, body)
-            assert (status, seconds < SOON) == (200, True), seconds
+            assert _soonest(address, other, body) < SOON
     assert log.stat().st_size - before < 100_000
 
 
@@ -52,10 +51,16 @@ def test_clients_that_leave_at_once_leave_nothing_behind(server: Server) -> None
     address, log, _, other = server
     before = log.stat().st_size
     leave_at_once(address, other, 300)
-    status, seconds = seconds_to_answer(address, other)
-    assert (status, seconds < 2 * SOON) == (200, True), seconds
+    assert _soonest(address, other) < SOON
     assert log.stat().st_size - before < 1_000_000
     assert b"Traceback" not in log.read_bytes()
+
+
+def _soonest(address: Address, key: str, body: bytes | None = None) -> float:
+    """The least of three, as these tests share two processors with others."""
+    answers = [seconds_to_answer(address, key, body) for _ in range(3)]
+    assert [status for status, _ in answers] == [200] * 3
+    return min(seconds for _, seconds in answers)
 
 
 def test_a_byte_now_and_then_is_no_progress() -> None:

@@ -195,7 +195,8 @@ def test_groups_that_may_not_be_read_are_skipped(machine: Machine) -> None:
     with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to others
         Path(folder).chmod(0o711)
         root = Path(shutil.copytree(made, Path(folder) / "machine", symlinks=True))
-        root.chmod(0o711)
+        for folder_or_file in [root, *root.rglob("*")]:  # whatever the umask was
+            folder_or_file.chmod(0o755)
         (root / "sys/fs/cgroup/a").chmod(0)
         assert _total_for_anybody(root) == str(64 * GIB)
         (root / "sys/fs/cgroup/a").chmod(0o755)

@@ -107,8 +107,10 @@ def test_a_trainer_ends_when_its_worker_is_silent(
     trainer: NodeTrainer, order: NodeOrder, script: Callable[..., None]
 ) -> None:
     script(steps=1000, seconds=0.02)
-    assert trainer.start(replace(order, silence=1.0).to_json()) is None
-    deadline = time.monotonic() + 20
+    assert trainer.start(replace(order, silence=3.0).to_json()) is None
+    while b"step" not in trainer.read(0, 0)[0]:  # before that it would end without having set up how
+        time.sleep(0.02)
+    deadline = time.monotonic() + 30
     while trainer._status is None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
