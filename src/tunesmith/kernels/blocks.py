@@ -68,6 +68,7 @@ class Subblock:
     """What the weights of a sub-block of one panel are made of."""
 
     numbers: ir.Value  # where they begin
+    header_ahead: ir.Value  # what to prefetch with them
     scale: ir.Value
     least: ir.Value | None = None  # of INT4 and INT6: what is added
     scales: tuple[ir.Value, ...] = ()  # of INT4: by the place in a group
@@ -106,13 +107,14 @@ def block_transposer(number: Number) -> Callable[[int, int, int], None]:
 
 def _blocks(number: Number) -> "Walk":
     """What walks through panels of blocks."""
+    line_inputs = LANES * _LINE // SQUARE_BYTES[number]
 
     def walk(builder: ir.IRBuilder, panels: "Values", length: ir.Value, w_step: ir.Value | None, emit: "Emit") -> None:
         inputs = SUBBLOCK_INPUTS[number]
         with cgutils.for_range(builder, builder.udiv(length, ir.Constant(I64, inputs)), intp=I64) as loop:
             subblocks = [subblock_of(builder, number, panel, loop.index) for panel in panels]
             for subblock in subblocks:
-                _prefetch(builder, number, subblock)
+                prefetch_header(builder, subblock)
             first = builder.mul(loop.index, ir.Constant(I64, inputs))
             with cgutils.for_range(builder, ir.Constant(I64, inputs // LANES), intp=I64) as square:
                 begin = builder.add(first, builder.mul(square.index, ir.Constant(I64, LANES)))
@@ -120,16 +122,26 @@ def _blocks(number: Number) -> "Walk":
                     *(_square(builder, number, subblock, square.index) for subblock in subblocks), strict=True
                 )
                 for index, of_one in enumerate(weights):
+                    if index % line_inputs == 0:
+                        for subblock in subblocks:
+                            here = _plus(builder, subblock.numbers, square.index, SQUARE_BYTES[number])
+                            prefetch_numbers(builder, at(builder, here, index // line_inputs * _LINE))
                     emit(builder.add(begin, ir.Constant(I64, index)), [*of_one])
 
     return walk
 
 
-def _prefetch(builder: ir.IRBuilder, number: Number, subblock: Subblock) -> None:
-    """As many bytes as a sub-block has with its share of the header, PREFETCH_BYTES ahead of it."""
-    size = BLOCK_BYTES[number] // BLOCK_SUBBLOCKS[number]
-    for line in range(0, size, _LINE):
-        prefetch_line(builder, at(builder, subblock.numbers, PREFETCH_BYTES + line))
+def prefetch_header(builder: ir.IRBuilder, subblock: Subblock) -> None:
+    """Asks for this sub-block's share of the header of a block ahead."""
+    prefetch_line(builder, subblock.header_ahead)
+
+
+def prefetch_numbers(builder: ir.IRBuilder, place: ir.Value) -> None:
+    """Asks for a line of numbers ahead.
+
+    One where a line is read: asked for all at once, those of a sub-block would wait for each other.
+    """
+    prefetch_line(builder, at(builder, place, PREFETCH_BYTES))
 
 
 def subblock_of(builder: ir.IRBuilder, number: Number, panel: ir.Value, index: ir.Value) -> Subblock:
@@ -141,17 +153,19 @@ def subblock_of(builder: ir.IRBuilder, number: Number, panel: ir.Value, index: i
     )
     size = SQUARE_BYTES[number] * SUBBLOCK_INPUTS[number] // LANES
     numbers = _plus(builder, at(builder, block, HEADER_BYTES[number]), place, size)
+    next_header = at(builder, block, -(-PREFETCH_BYTES // BLOCK_BYTES[number]) * BLOCK_BYTES[number])
+    ahead = _plus(builder, next_header, place, HEADER_BYTES[number] // BLOCK_SUBBLOCKS[number])
     factor = _half(builder, block)
     if number == Number.INT8:
-        return Subblock(numbers, factor)
+        return Subblock(numbers, ahead, factor)
     places = (4, 4 + BLOCK_SUBBLOCKS[number])
     scale, least = (_plus(builder, at(builder, block, first * LANES), place, LANES) for first in places)
     scale = builder.fmul(factor, _signed(builder, scale))
     least = builder.fmul(_half(builder, at(builder, block, 2 * LANES)), _signed(builder, least))
     if number == Number.INT6:
-        return Subblock(numbers, scale, builder.fneg(least))
+        return Subblock(numbers, ahead, scale, builder.fneg(least))
     scales = [builder.fmul(scale, constant(16.0**-index)) for index in range(GROUP - 1)]
-    return Subblock(numbers, scale, builder.fneg(least), (*scales, scale))
+    return Subblock(numbers, ahead, scale, builder.fneg(least), (*scales, scale))
 
 
 def _square(builder: ir.IRBuilder, number: Number, subblock: Subblock, index: ir.Value) -> Iterator[ir.Value]:

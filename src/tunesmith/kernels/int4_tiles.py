@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 from llvmlite import ir
 from numba.core import cgutils
 
-from tunesmith.kernels.blocks import GROUP, SUBBLOCK_INPUTS, eight_numbers, subblock_of
+from tunesmith.kernels.blocks import (
+    GROUP,
+    SUBBLOCK_INPUTS,
+    eight_numbers,
+    prefetch_header,
+    prefetch_numbers,
+    subblock_of,
+)
 from tunesmith.kernels.intrinsics import of_addresses
 from tunesmith.kernels.tiles import sums_of, write_sums
 from tunesmith.kernels.vectors import (
@@ -39,7 +46,7 @@ from tunesmith.kernels.vectors import (
 
 if TYPE_CHECKING:
     from tunesmith.kernels.intrinsics import Values
-    from tunesmith.kernels.tiles import TileFunction
+    from tunesmith.kernels.tiles import Sums, TileFunction
 
     _Subblock: TypeAlias = tuple[ir.Value, ir.Value, Callable[[ir.Value], Iterator[ir.Value]]]
 
@@ -48,50 +55,71 @@ SCALES = [*(16.0**-index for index in range(GROUP - 1)), 1.0]  # of x, by the pl
 UNPACKED_ROWS = SUBBLOCK + 2  # of a sub-block: its steps, its shifts, and the numbers
 
 
-def int4_tile(rows: int, panels: int, *, packed: bool) -> "TileFunction":
+def int4_tile(rows: int, panels: int, *, packed: bool, together: int = 1) -> "TileFunction":
     """The product of `rows` rows with `panels` panels, for compiled code.
 
     Called with (x, x_stride, sums, w, panel_stride, sums_stride, length, out, out_stride, addend, addend_stride), where
-    `sums` [rows, length / 32] are those of x's sub-blocks; the rest as for `tiles.product_tile`.
+    `sums` [rows, length / 32] are those of x's sub-blocks; the rest as for `tiles.product_tile`. So many sub-blocks of
+    a block are summed `together`, which keeps the adders busy with few rows and changes no bit.
     """
 
     def product(builder: ir.IRBuilder, arguments: "Values") -> None:
         if HAS_HALF:  # else it is never called
-            _tile(builder, arguments, rows, panels, packed=packed)
+            _tile(builder, arguments, (rows, panels, together), _packed if packed else _unpacked)
 
     return cast("TileFunction", of_addresses(11, product))
 
 
-def _tile(builder: ir.IRBuilder, arguments: "Values", rows: int, panels: int, *, packed: bool) -> None:
+def _tile(
+    builder: ir.IRBuilder,
+    arguments: "Values",
+    sizes: tuple[int, int, int],
+    read: "Callable[[ir.IRBuilder, ir.Value, ir.Value], _Subblock]",
+) -> None:
     x, x_stride, sums, w, panel_stride, sums_stride, length, *result = arguments
+    rows, panels, together = sizes
     totals = sums_of(builder, rows, panels)
-    of_subblock = {place: cgutils.alloca_once(builder, FLOATS) for place in totals}
-    x_rows = [at_row(builder, x, x_stride, row, F32) for row in range(rows)]
     sum_rows = [at_row(builder, sums, sums_stride, row, F32) for row in range(rows)]
+    x_rows = [at_row(builder, x, x_stride, row, F32) for row in range(rows)]
     w_panels = [at_row(builder, w, panel_stride, panel, BYTE) for panel in range(panels)]
-    with cgutils.for_range(builder, builder.udiv(length, ir.Constant(I64, SUBBLOCK)), intp=I64) as loop:
-        subblocks = [(_packed if packed else _unpacked)(builder, panel, loop.index) for panel in w_panels]
-        for total in of_subblock.values():
-            builder.store(constant(0.0), total)
-        with cgutils.for_range(builder, ir.Constant(I64, SUBBLOCK // GROUP), intp=I64) as group:
-            first = builder.add(
-                builder.mul(loop.index, ir.Constant(I64, SUBBLOCK)), builder.mul(group.index, ir.Constant(I64, GROUP))
-            )
-            numbers = [values(group.index) for _, _, values in subblocks]
-            for index in range(GROUP):
-                values = [next(of_panel) for of_panel in numbers]
-                for row, x_row in enumerate(x_rows):
-                    here = builder.gep(x_row, [builder.add(first, ir.Constant(I64, index))])
-                    factor = broadcast(builder, builder.load(here, align=4))
-                    for panel, value in enumerate(values):
-                        total = of_subblock[row, panel]
-                        builder.store(multiply_add(builder, value, factor, builder.load(total)), total)
-        for row, panel in totals:
-            step, shift, _ = subblocks[panel]
-            sum_of = broadcast(builder, builder.load(builder.gep(sum_rows[row], [loop.index]), align=4))
-            total = multiply_add(builder, step, builder.load(of_subblock[row, panel]), builder.load(totals[row, panel]))
-            builder.store(multiply_add(builder, shift, sum_of, total), totals[row, panel])
+    partial_sums = [{place: cgutils.alloca_once(builder, FLOATS) for place in totals} for _ in range(together)]
+    with cgutils.for_range(builder, builder.udiv(length, ir.Constant(I64, SUBBLOCK * together)), intp=I64) as loop:
+        first = builder.mul(loop.index, ir.Constant(I64, together))
+        indices = [builder.add(first, ir.Constant(I64, which)) for which in range(together)]
+        subblocks = [[read(builder, panel, index) for panel in w_panels] for index in indices]
+        inputs = builder.mul(first, ir.Constant(I64, SUBBLOCK))
+        _add_numbers(builder, subblocks, [builder.gep(row, [inputs]) for row in x_rows], partial_sums)
+        for index, of_index, partial in zip(indices, subblocks, partial_sums, strict=True):
+            for (row, panel), total in totals.items():
+                step, shift, _ = of_index[panel]
+                sum_of = broadcast(builder, builder.load(builder.gep(sum_rows[row], [index]), align=4))
+                scaled = multiply_add(builder, step, builder.load(partial[row, panel]), builder.load(total))
+                builder.store(multiply_add(builder, shift, sum_of, scaled), total)
     write_sums(builder, totals, *result)
+
+
+def _add_numbers(
+    builder: ir.IRBuilder,
+    subblocks: "list[list[_Subblock]]",
+    x_rows: "Values",
+    partial_sums: "list[Sums]",
+) -> None:
+    """The sums over each of the sub-blocks, which lie one after another, of its numbers with the rows' inputs."""
+    for partial in partial_sums:
+        for total in partial.values():
+            builder.store(constant(0.0), total)
+    with cgutils.for_range(builder, ir.Constant(I64, SUBBLOCK // GROUP), intp=I64) as group:
+        begin = builder.mul(group.index, ir.Constant(I64, GROUP))
+        numbers = [[read(group.index) for _, _, read in of_index] for of_index in subblocks]
+        for index in range(GROUP):
+            for which, (of_index, partial) in enumerate(zip(numbers, partial_sums, strict=True)):
+                values = [next(of_panel) for of_panel in of_index]
+                place = builder.add(begin, ir.Constant(I64, which * SUBBLOCK + index))
+                for row, x_row in enumerate(x_rows):
+                    factor = broadcast(builder, builder.load(builder.gep(x_row, [place]), align=4))
+                    for panel, value in enumerate(values):
+                        total = partial[row, panel]
+                        builder.store(multiply_add(builder, value, factor, builder.load(total)), total)
 
 
 def input_sums(*, scaled: bool) -> Callable[[int, int, int, int], None]:
@@ -143,12 +171,13 @@ unpack_four_bits = cast(Callable[[int, int, int], None], of_addresses(3, _unpack
 
 def _packed(builder: ir.IRBuilder, panel: ir.Value, index: ir.Value) -> "_Subblock":
     subblock = subblock_of(builder, Number.INT4, panel, index)
+    prefetch_header(builder, subblock)
 
     def numbers(group: ir.Value) -> Iterator[ir.Value]:
         """Of the input k of the group q * 16^k, but the last one's."""
-        yield from eight_numbers(
-            builder, builder.gep(subblock.numbers, [builder.mul(group, ir.Constant(I64, 4 * LANES))])
-        )
+        here = builder.gep(subblock.numbers, [builder.mul(group, ir.Constant(I64, 4 * LANES))])
+        prefetch_numbers(builder, here)
+        yield from eight_numbers(builder, here)
 
     return subblock.scale, cast(ir.Value, subblock.least), numbers
 

@@ -34,7 +34,14 @@ def tile_panels(rows: int) -> int:
     """
     if _MANY_REGISTERS:
         return 4 if rows <= 4 else 2
-    return (4, 2, 2)[rows - 1] if rows <= 3 else 1
+    return (4, 2)[rows - 1] if rows <= 2 else 1
+
+
+def tile_subblocks(rows: int) -> int:
+    """How many sub-blocks of 4 bits a tile of one panel adds up beside each other."""
+    if _MANY_REGISTERS:
+        return 4 if rows <= 2 else 2
+    return 2 if rows <= 2 else 1
 
 
 def _rows(count: int, *, strided: bool, narrow: bool) -> Rows:
