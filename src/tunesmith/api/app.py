@@ -68,7 +68,6 @@ def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
         docs_url=None,  # its page loads scripts from a CDN
         redoc_url=None,
         redirect_slashes=False,  # a redirected POST loses its body in both clients
-        responses={"4XX": {"description": "OpenAI's error envelope"}},  # else FastAPI describes a 422
         middleware=_middleware(settings, store, usage_recorder, rules),
     )
     app.state.parts = Parts(settings, store, pool)
@@ -78,7 +77,7 @@ def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
     app.state.eval_runs = eval_runs
     errors.install(app)
     for router in ROUTERS:
-        app.include_router(router)
+        app.router.routes.extend(router.routes)  # `include_router` would analyse all of them anew for each application
     document.install(app)
     return app
 

@@ -187,7 +187,10 @@ def describe(app: FastAPI) -> JsonObject:
         if label != "GET /healthz":
             operation["security"] = [{"key": []}]
     components = _object(document, "components")
-    _object(components, "schemas").update(schemas.definitions)
+    described = _object(components, "schemas")
+    for fastapis_own in ("HTTPValidationError", "ValidationError"):  # of a 422, which no route answers
+        del described[fastapis_own]
+    described.update(schemas.definitions)
     error: JsonObject = {JSON: {"schema": schemas.references["error"]}}
     components["responses"] = {key: {"description": text, "content": error} for key, text in STATUSES.items()}
     components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
