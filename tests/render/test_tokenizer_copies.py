@@ -1,6 +1,7 @@
 """A copy of a tokenizer that shares its model is the tokenizer that its JSON describes."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from tests.render.bases import SPECIAL, VOCABULARY, make_base, starts_text
 from tokenizers import Tokenizer
 
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.render.vocabulary import copied
+from tunesmith.render.vocabulary import Vocabulary, copied
 
 TAGS = ("<tool_call>", "</tool_call>")
 TEXT = "  A <tool_call>{}</tool_call> <|im_start|>user\n \u00e9 e\u0301 \u4e16\u754c <far><|im_end|> b<pad> "
@@ -44,3 +45,21 @@ def test_a_copy_is_what_its_json_describes(
         for adds in (False, True):
             assert copy.encode(TEXT, add_special_tokens=adds).ids == parsed.encode(TEXT, add_special_tokens=adds).ids
     assert original.encode_special_tokens is False, "a copy's flag is its own"
+
+
+def test_thousands_of_added_tokens_are_copied_at_once(base_dir: Path, tmp_path: Path) -> None:
+    """Gemma 3 has 6,242 unused ones; added one by one, each time all are read again, they take 20 s."""
+    unused = tuple(f"<unused{number}>" for number in range(6242))
+    made = Tokenizer.from_file(str(make_base(base_dir, tmp_path, None, special=TAGS, plain=unused) / "tokenizer.json"))
+    began = time.process_time()
+    assert copied(made, TAGS).get_added_tokens_decoder().keys() == made.get_added_tokens_decoder().keys()
+    assert time.process_time() - began < 5
+
+
+def test_no_content_writes_a_mark_that_is_listed_twice(base_dir: Path, tmp_path: Path) -> None:
+    made = make_base(base_dir, tmp_path, "{{ messages }}", special=("<eot>",))
+    value = json.loads((made / "tokenizer.json").read_text("utf-8"))
+    value["added_tokens"].append({**SPECIAL, "id": VOCABULARY, "content": "<eot>", "special": False})
+    vocabulary = Vocabulary(json.dumps(value), "{{ messages }}")
+    assert VOCABULARY in vocabulary.after([], "<eot>", "literal")
+    assert VOCABULARY not in vocabulary.after([], "a<eot>", "content")

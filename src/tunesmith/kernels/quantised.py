@@ -19,7 +19,7 @@ from tunesmith.kernels.vectors import FLOAT_BYTES, PANEL_ROW_BYTES, QUANTISED, N
 from tunesmith.kernels.widths import panel_bytes, widen
 
 FEW_ROWS = 4  # of a tile that makes weights in registers
-PACKED_ROWS = 16  # up to which making them for each such tile again takes less time than writing them out
+PACKED_ROWS = 12  # up to which making them for each such tile again takes less time than writing them out
 SUBBLOCK = SUBBLOCK_INPUTS[Number.INT4]
 _Rows: TypeAlias = Callable[[int, int, int, int, int, int, int, int, int, int, int, int], None]
 _Few: TypeAlias = Callable[[int, int, int, int, int, int, int, int, int, int, int, int, int], None]

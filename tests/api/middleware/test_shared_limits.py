@@ -116,6 +116,7 @@ def test_answers_under_way_are_counted_over_both_servers(stores: tuple[Store, St
         one, other = of_both(stores, slow, limit_concurrent_requests=2)
         first = asyncio.create_task(ask(one))
         await begun.wait()
+        await told(one)
         refused = (await ask(other))[0]
         go.set()
         statuses = [refused, (await first)[0]]

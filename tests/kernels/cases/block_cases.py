@@ -8,7 +8,7 @@ from tunesmith.kernels import quantised, rounding, widths
 from tunesmith.kernels.vectors import LANES, Number
 
 PANELS, INS = 7, 512
-ROWS = (1, 2, 3, quantised.FEW_ROWS, 5, 23)
+ROWS = (1, 2, 3, quantised.FEW_ROWS, 9, quantised.PACKED_ROWS + 1, 23)
 
 
 def widened(kind: Number, panels: Bytes, ins: int) -> Floats:
