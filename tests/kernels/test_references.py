@@ -11,6 +11,7 @@ from numba.core.dispatcher import Dispatcher
 from tests.kernels.cases import (
     attention_cases,
     block_cases,
+    dot_cases,
     elementwise_cases,
     frozen_cases,
     linear_cases,
@@ -26,6 +27,7 @@ from tunesmith.kernels.vectors import LANES
 CASE_FILES = (
     attention_cases,
     block_cases,
+    dot_cases,
     elementwise_cases,
     frozen_cases,
     linear_cases,
@@ -36,12 +38,15 @@ CASE_FILES = (
 
 VIEW, THREADS = "a view of memory", "threads and counters: test_thread_pool.py"
 CLOCK = "the clock: test_phase_times.py"
+EMULATED = "AMX: dots/test_dots.py compares its bits on an emulated processor"
 PLACE = "where something is in memory; a wrong one is seen in all cases of attention"
 HELPERS = {  # compute no numbers
     "elementwise.floats": VIEW,
     "elementwise.table": VIEW,
     "widths.panel_bytes": "how long a panel is; every case of a matrix reads by it",
     "widths.number_bytes": "how long a number is; every case of a matrix in 16 bits reads by it",
+    "dots.amx.begin_tiles": EMULATED,
+    "dots.amx.tiles_panel": EMULATED,
     "pieces.piece_panels": "how work is divided; steps on 1 to 3 threads give the same bits",
     "thread_pool.barrier": THREADS,
     "thread_pool._sleep": THREADS,

@@ -95,8 +95,8 @@ def constant(number: float) -> ir.Value:
 
 
 def broadcast(builder: ir.IRBuilder, number: ir.Value) -> ir.Value:
-    """16 times the same number."""
-    undefined = ir.Constant(FLOATS, ir.Undefined)
+    """16 times the same number, or word."""
+    undefined = ir.Constant(ir.VectorType(number.type, LANES), ir.Undefined)
     first = builder.insert_element(undefined, number, ir.Constant(I32, 0))
     return builder.shuffle_vector(first, undefined, ir.Constant(INTEGERS, [0] * LANES))
 

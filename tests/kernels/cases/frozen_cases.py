@@ -65,7 +65,7 @@ def both_ways(lora: Lora) -> list[Floats]:
     outputs, inputs = numpy.zeros_like(lora.grad), numpy.zeros_like(lora.x)
     lora.repack()
     x, grad = lora.x.ctypes.data, lora.grad.ctypes.data
-    linear.lora_hidden_forward(args.one, counter(), matrix.one, x)
+    linear.prepare(args.one, counter(), matrix.one, x)
     linear.linear(args.one, counter(), 0, matrix.one, parts, x, outputs.ctypes.data, grad, lora.scratch)
     linear.lora_back(args.one, counter(), matrix.one, parts, grad, lora.scratch)
     linear.linear_back(args.one, counter(), 0, matrix.one, parts, grad, x, inputs.ctypes.data, lora.scratch)

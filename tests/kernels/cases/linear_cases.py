@@ -135,7 +135,7 @@ def _lora_matrix(random: numpy.random.Generator, rows: int, width: int, weight: 
     )
 
 
-@reference(linear.repack, linear.lora_hidden_forward, linear.linear)
+@reference(linear.repack, linear.prepare, linear.linear)
 def linear_case(size: int) -> Pairs:
     """Of `size` rows and rank `size`, and as many inputs in whole panels; with a residual, and with the base alone."""
     lora = Lora.of(size, (size, LANES))
@@ -145,7 +145,7 @@ def linear_case(size: int) -> Pairs:
     pairs += [(part["b_panels"], to_panels(wide(b)).ravel()) for part, b in zip(lora.parts, lora.b, strict=True)]
     args, matrix, parts = lora.args, lora.matrix, records(*lora.parts)
     x, target, residual = lora.x.ctypes.data, numpy.zeros_like(lora.grad), lora.grad
-    linear.lora_hidden_forward(args.one, counter(), matrix.one, x)
+    linear.prepare(args.one, counter(), matrix.one, x)
     pairs.append((matrix["lora_hidden"].copy(), lora.lora_hidden()))
     base = wide(lora.x) @ wide(lora.weight).T + matrix["bias"]
     expected = base + residual

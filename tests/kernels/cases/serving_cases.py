@@ -164,15 +164,15 @@ def lora_args(random: numpy.random.Generator, size: int, linears: Linears) -> tu
 _kept: list[Adapter] = []
 
 
-@reference(linear.lora_hidden)
-def lora_hidden_case(size: int) -> Pairs:
+@reference(linear.prepare)
+def prepare_case(size: int) -> Pairs:
     """`size` rows of `size` numbers."""
     random = numpy.random.default_rng(size)
     linears = Linears.of(random, size, size, (20, 33))
     args, segments = lora_args(random, size, linears)
     expected, x = wide(args["lora_hidden"]), linears.x
     args["lora_hidden"][:] = 0
-    linear.lora_hidden(args.one, counter(), segments, 1, x.ctypes.data, size, x.strides[0])
+    linear.prepare(args.one, counter(), segments, 1, x.ctypes.data, size, x.strides[0])
     return [(args["lora_hidden"], expected)]
 
 

@@ -4,6 +4,8 @@ from numpy import int64
 from numpy.typing import NDArray
 
 from tunesmith.kernels.compiler import compiled, number
+from tunesmith.kernels.dots.pairs import round_rows
+from tunesmith.kernels.dots.products import multiply_rounded
 from tunesmith.kernels.elementwise import floats, gelu_mul_in_place, silu_mul_in_place, table
 from tunesmith.kernels.multiply import multiply
 from tunesmith.kernels.pieces import add_bias, piece_panels
@@ -29,15 +31,19 @@ from tunesmith.kernels.serving.step_args import (
 from tunesmith.kernels.thread_pool import claim
 from tunesmith.kernels.vectors import FLOAT_BYTES, LANES, PANEL_ROW_BYTES
 
+ROUND_ROWS = 4  # that are rounded as one piece of work
+
 
 @compiled
-def lora_hidden(
+def prepare(
     args: StepArgs, counter: int, segments: NDArray[int64], index: int, source: int, length: int, stride: int
 ) -> None:
-    """args.lora_hidden = source @ a, for each segment whose adapter has an a here.
+    """args.lora_hidden = source @ a for each segment whose adapter has an a here.
+
+    With args.dots also args.rounded = source, rounded.
 
     `index` is the matrix's row in an adapter's table; the source has `length` columns and rows `stride` bytes apart. A
-    piece of work is one panel of one segment.
+    piece of work is one panel of one segment, or ROUND_ROWS rows.
     """
     lora_stride, panel_stride = args.lora_panels * PANEL_ROW_BYTES, length * PANEL_ROW_BYTES
     pieces = args.segments * args.lora_panels
@@ -52,6 +58,10 @@ def lora_hidden(
             x, out = source + row * stride, args.lora_hidden + row * lora_stride + panel * PANEL_ROW_BYTES
             multiply(none, rows, x, stride, a, panel_stride, length, one, out, lora_stride, none, none)
         piece = claim(counter)
+    first = (piece - pieces) * ROUND_ROWS
+    while args.dots and first < args.rows:
+        round_rows(source, stride, args.rounded, length, first, min(first + ROUND_ROWS, args.rows))
+        first = (claim(counter) - pieces) * ROUND_ROWS
 
 
 @compiled
@@ -97,8 +107,9 @@ def linear(
     """out = source @ weight + bias (+ out if `add`) + the adapters' updates.
 
     Shapes: source [rows, matrix.length], out [rows, 16 * matrix.panels]; strides in bytes. `index` is the matrix's row
-    in an adapter's table, -1 where no adapter updates it. A piece of work is some panels of all rows. `scratch`: memory
-    of this thread, as `multiply_frozen` takes it.
+    in an adapter's table, -1 for the output layer, which no adapter updates and whose product is always exact. A piece
+    of work is some panels of all rows. `scratch`: memory of this thread, as `multiply_frozen` or `multiply_rounded`
+    takes it.
     """
     step = piece_panels(matrix.panels, threads)
     first = claim(counter) * step
@@ -112,8 +123,13 @@ def linear(
             addend = matrix.bias + column
         w = matrix.weight + first * matrix.panel_stride
         here = out + column
-        length, count, kind = matrix.length, last - first, matrix.kind
-        multiply_frozen(kind, rows, source, stride, w, length, count, here, out_stride, addend, addend_stride, scratch)
+        length, count, kind, unit, x = matrix.length, last - first, matrix.kind, args.dots, args.rounded
+        if unit and index >= 0:
+            multiply_rounded(unit, rows, x, w, length, count, here, out_stride, addend, addend_stride, scratch)
+        else:
+            multiply_frozen(
+                kind, rows, source, stride, w, length, count, here, out_stride, addend, addend_stride, scratch
+            )
         if add and matrix.bias:
             add_bias(matrix.bias + column, (last - first) * LANES, rows, here, out_stride)
         if index >= 0:
@@ -147,8 +163,11 @@ def gate_up(
             column = first * PANEL_ROW_BYTES
             bias = matrix.bias + column if matrix.bias else 0
             w, out = matrix.weight + first * matrix.panel_stride, args.gate_up + column
-            hidden, length, kind = args.hidden_stride, matrix.length, matrix.kind
-            multiply_frozen(kind, args.rows, source, hidden, w, length, panels, out, stride, bias, none, scratch)
+            hidden, length, kind, unit, rows = args.hidden_stride, matrix.length, matrix.kind, args.dots, args.rows
+            if unit:
+                multiply_rounded(unit, rows, args.rounded, w, length, panels, out, stride, bias, none, scratch)
+            else:
+                multiply_frozen(kind, rows, source, hidden, w, length, panels, out, stride, bias, none, scratch)
             _add_lora(args, segments, index, first, first + panels, args.gate_up, stride)
         for row in range(args.rows):
             gate = args.gate_up + row * stride + begin * PANEL_ROW_BYTES

@@ -14,7 +14,7 @@ from tunesmith.kernels.compiler import compiled, entry, number
 from tunesmith.kernels.elementwise import floats, rms_norm, table
 from tunesmith.kernels.records import LAYER_MATRICES, LayerMatrix, Records
 from tunesmith.kernels.serving.attention import attend, rotate_rows
-from tunesmith.kernels.serving.linear import gate_up, linear, lora_hidden
+from tunesmith.kernels.serving.linear import gate_up, linear, prepare
 from tunesmith.kernels.serving.step_args import (
     LAYER_PHASES,
     SEGMENT_COLUMNS,
@@ -94,9 +94,9 @@ def _attention(
     qkv, output = matrices[first + LayerMatrix.QKV], matrices[first + LayerMatrix.OUTPUT]
     segments = table(args.segment_table, args.segments, SEGMENT_COLUMNS)
     source = _input(args, counter_of(counters, LayerPhase.ATTENTION_NORM), threads, layer.attention_norm)
-    if args.segments:
+    if args.segments or args.dots:
         counter = counter_of(counters, LayerPhase.QKV_LORA)
-        lora_hidden(args, counter, segments, first + LayerMatrix.QKV, source, qkv.length, stride)
+        prepare(args, counter, segments, first + LayerMatrix.QKV, source, qkv.length, stride)
         barrier(args.pool, threads)
     counter, matrix, out_stride = counter_of(counters, LayerPhase.QKV), first + LayerMatrix.QKV, args.qkv_stride
     rows = args.rows
@@ -109,9 +109,9 @@ def _attention(
     attend(args, counter_of(counters, LayerPhase.ATTEND), layer, scratch)
     barrier(args.pool, threads)
     attended, attended_stride = args.attended, args.heads * args.head_size * FLOAT_BYTES
-    if args.segments:
+    if args.segments or args.dots:
         counter = counter_of(counters, LayerPhase.OUTPUT_LORA)
-        lora_hidden(args, counter, segments, first + LayerMatrix.OUTPUT, attended, output.length, attended_stride)
+        prepare(args, counter, segments, first + LayerMatrix.OUTPUT, attended, output.length, attended_stride)
         barrier(args.pool, threads)
     counter, matrix = counter_of(counters, LayerPhase.OUTPUT), first + LayerMatrix.OUTPUT
     out, add = _target(args, layer.attention_post_norm)
@@ -129,17 +129,17 @@ def _mlp(
     wide, down = matrices[first + LayerMatrix.GATE_UP], matrices[first + LayerMatrix.DOWN]
     segments = table(args.segment_table, args.segments, SEGMENT_COLUMNS)
     source = _input(args, counter_of(counters, LayerPhase.MLP_NORM), threads, layer.mlp_norm)
-    if args.segments:
+    if args.segments or args.dots:
         counter = counter_of(counters, LayerPhase.GATE_UP_LORA)
-        lora_hidden(args, counter, segments, first + LayerMatrix.GATE_UP, source, wide.length, stride)
+        prepare(args, counter, segments, first + LayerMatrix.GATE_UP, source, wide.length, stride)
         barrier(args.pool, threads)
     counter, matrix = counter_of(counters, LayerPhase.GATE_UP), first + LayerMatrix.GATE_UP
     gate_up(args, counter, threads, segments, matrix, wide, source, scratch)
     barrier(args.pool, threads)
     activated, activated_stride = args.gate_up, 2 * args.inner_panels * PANEL_ROW_BYTES
-    if args.segments:
+    if args.segments or args.dots:
         counter = counter_of(counters, LayerPhase.DOWN_LORA)
-        lora_hidden(args, counter, segments, first + LayerMatrix.DOWN, activated, down.length, activated_stride)
+        prepare(args, counter, segments, first + LayerMatrix.DOWN, activated, down.length, activated_stride)
         barrier(args.pool, threads)
     counter, matrix, rows = counter_of(counters, LayerPhase.DOWN), first + LayerMatrix.DOWN, args.rows
     out, add = _target(args, layer.mlp_post_norm)

@@ -38,6 +38,7 @@ class StepArgs(Protocol):
     rotary_size: int  # the numbers at the beginning of a head that are rotated
     wide_norms: int  # 1: query_norm and key_norm are of all heads together
     activation: int  # a `records.Activation`
+    dots: int  # a `DotUnit` for the layers' matrices, all bfloat16; NONE: products are exact
 
     rows: int  # tokens of the step
     logit_count: int  # rows whose logits are computed
@@ -60,6 +61,7 @@ class StepArgs(Protocol):
     lora_hidden: int  # [rows, lora_panels * 16]
     lora_panels: int
     gate_up: int  # [rows, 2 * inner_panels * 16]
+    rounded: int  # with `dots`: the rows that the next matrix multiplies, bfloat16 [rows, length]
     logits: int  # [logit_count, vocabulary padded to whole panels]
     logits_stride: int
     scratch: int  # [threads, scratch_bytes]: for attention and `multiply_frozen`

@@ -9,6 +9,8 @@ from numpy import float32
 from numpy.typing import NDArray
 
 from tunesmith.kernels.compiler import compiled, number
+from tunesmith.kernels.dots.pairs import PAIR_ROW_BYTES, pair_transposed, round_rows
+from tunesmith.kernels.dots.products import multiply_pairs, multiply_rounded
 from tunesmith.kernels.elementwise import floats
 from tunesmith.kernels.multiply import TILE_PANELS, multiply_float32, multiply_strided
 from tunesmith.kernels.pieces import add_bias
@@ -20,6 +22,7 @@ from tunesmith.kernels.vectors import FLOAT_BYTES, LANES, PANEL_ROW_BYTES, Numbe
 from tunesmith.kernels.widths import panel_bytes, transpose_panel, widen
 
 ROW_BLOCK, IN_PANELS = 64, 8  # of a piece of low-rank work
+ROUND_ROWS = 8  # that are rounded as one piece of work
 PIECE_PANELS = 2  # of a frozen matrix: with more a thread waits for the other's last piece
 
 
@@ -61,12 +64,14 @@ def _pack(matrix: NDArray[float32], target: NDArray[float32], outs: int, ins: in
 
 
 @compiled
-def lora_hidden_forward(args: TrainStepArgs, counter: int, matrix: TrainMatrix, source: int) -> None:
-    """matrix.lora_hidden = source @ a^T * scale.
+def prepare(args: TrainStepArgs, counter: int, matrix: TrainMatrix, source: int) -> None:
+    """matrix.lora_hidden = source @ a^T * scale with an adapter.
 
-    A piece of work is one panel of a block of rows.
+    With args.dots also args.rounded = source, rounded.
+
+    A piece of work is one panel of a block of rows, or ROUND_ROWS rows.
     """
-    panels, blocks = matrix.lora_width // LANES, -(-args.rows // ROW_BLOCK)
+    panels, blocks = matrix.lora_width // LANES if args.adapted else number(0), -(-args.rows // ROW_BLOCK)
     stride, lora_stride = matrix.ins * FLOAT_BYTES, matrix.lora_width * FLOAT_BYTES
     none, one, scale = number(0), number(1), float32(args.update_scale)
     piece = claim(counter)
@@ -78,6 +83,21 @@ def lora_hidden_forward(args: TrainStepArgs, counter: int, matrix: TrainMatrix, 
         x = source + row * stride
         multiply_float32(count, x, stride, a, a_stride, matrix.ins, one, out, lora_stride, none, none)
         _scale_rows(out, lora_stride, count, number(LANES), scale)
+        piece = claim(counter)
+    if args.dots:
+        _round_source(args, counter, piece, panels * blocks, source, matrix.ins)
+
+
+@compiled
+def _round_source(args: TrainStepArgs, counter: int, piece: int, done: int, source: int, length: int) -> None:
+    """args.rounded = source [rows, length].
+
+    `piece` is claimed already; the first `done` pieces are other work.
+    """
+    while (piece - done) * ROUND_ROWS < args.rows:
+        first = (piece - done) * ROUND_ROWS
+        last = min(first + ROUND_ROWS, args.rows)
+        round_rows(source, length * FLOAT_BYTES, args.rounded, length, first, last)
         piece = claim(counter)
 
 
@@ -118,9 +138,13 @@ def linear(
         elif matrix.bias:
             addition = matrix.bias + column
         w, out, ins = matrix.weight + first * panel_stride, target + column, matrix.ins
-        frozen_product(
-            matrix.kind, args.rows, source, stride, w, ins, count, out, out_stride, addition, addition_stride, scratch
-        )
+        kind, rows, unit, x = matrix.kind, args.rows, args.dots, args.rounded
+        if unit:
+            multiply_rounded(unit, rows, x, w, ins, count, out, out_stride, addition, addition_stride, scratch)
+        else:
+            frozen_product(
+                kind, rows, source, stride, w, ins, count, out, out_stride, addition, addition_stride, scratch
+            )
         if addend and matrix.bias:
             add_bias(matrix.bias + column, count * LANES, args.rows, out, out_stride)
         lap(times, Share.PRODUCTS_FORWARD)
@@ -181,6 +205,8 @@ def _add_lora(
 def lora_back(args: TrainStepArgs, counter: int, matrix: TrainMatrix, parts: Records, grad: int, scratch: int) -> None:
     """Adds the gradients of b, and computes grad_lora_hidden.
 
+    With args.dots also args.rounded = grad, rounded.
+
     `grad` [rows, outs]: of the matrix's output. A piece of work is a block of outputs, or of rows, of one part. Where
     the rank does not fill whole panels, numbers of b's next row are read too; what they add up to goes to columns of
     grad_lora_hidden that nothing reads.
@@ -198,6 +224,8 @@ def lora_back(args: TrainStepArgs, counter: int, matrix: TrainMatrix, parts: Rec
                 _b_back(args, matrix, part, grad, (block - row_blocks) * OUT_BLOCK, scratch)
             piece = claim(counter)
         done += pieces
+    if args.dots:
+        _round_source(args, counter, piece, done, grad, matrix.outs)
 
 
 @compiled
@@ -270,9 +298,12 @@ def linear_back(
         else:
             for panel in range(0, count, TILE_PANELS):
                 made = min(TILE_PANELS, count - panel)
+                column = panel * PANEL_ROW_BYTES
+                if args.dots:
+                    _rounded_back(args, times, matrix, first + panel, made, out + column, scratch)
+                    continue
                 _make_back(matrix, first + panel, made, scratch)
                 lap(times, Share.PANELS)
-                column = panel * PANEL_ROW_BYTES
                 _weights_back(args, matrix, number(Number.FLOAT32), grad, scratch, made, out + column, scratch)
                 lap(times, Share.PRODUCTS_BACK)
         lap(times, Share.PRODUCTS_BACK)
@@ -286,9 +317,27 @@ def linear_back(
 def _weights_back(
     args: TrainStepArgs, matrix: TrainMatrix, kind: int, grad: int, back: int, panels: int, out: int, scratch: int
 ) -> None:
-    none, outs = number(0), matrix.outs
+    none, outs, unit = number(0), matrix.outs, args.dots
     grad_stride, stride = outs * FLOAT_BYTES, matrix.ins * FLOAT_BYTES
-    frozen_product(kind, args.rows, grad, grad_stride, back, outs, panels, out, stride, none, none, scratch)
+    if unit:
+        multiply_rounded(unit, args.rows, args.rounded, back, outs, panels, out, stride, none, none, scratch)
+    else:
+        frozen_product(kind, args.rows, grad, grad_stride, back, outs, panels, out, stride, none, none, scratch)
+
+
+@compiled
+def _rounded_back(
+    args: TrainStepArgs, times: int, matrix: TrainMatrix, first: int, panels: int, out: int, scratch: int
+) -> None:
+    """The product of the rounded gradient with panels of the transposed weight, made in pairs one after the other."""
+    panel_stride, blocks, none = panel_bytes(matrix.kind, matrix.ins), matrix.outs // LANES, number(0)
+    outs, stride, behind = matrix.outs, matrix.ins * FLOAT_BYTES, scratch + matrix.outs // 2 * PAIR_ROW_BYTES
+    for panel in range(panels):
+        pair_transposed(matrix.weight, panel_stride, blocks, first + panel, scratch)
+        lap(times, Share.PANELS)
+        there = out + panel * PANEL_ROW_BYTES
+        multiply_pairs(args.dots, args.rows, args.rounded, scratch, outs, there, stride, none, none, behind)
+        lap(times, Share.PRODUCTS_BACK)
 
 
 @compiled

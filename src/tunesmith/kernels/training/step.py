@@ -13,7 +13,7 @@ from tunesmith.kernels.training.attention import attend
 from tunesmith.kernels.training.attention_back import attend_back, prepare_back
 from tunesmith.kernels.training.head import head_back, head_logits
 from tunesmith.kernels.training.heads import rotate_rows, wide_norms_back
-from tunesmith.kernels.training.linear import linear, linear_back, lora_back, lora_hidden_forward, repack
+from tunesmith.kernels.training.linear import linear, linear_back, lora_back, prepare, repack
 from tunesmith.kernels.training.phase_times import Share, lap, meet, thread_times
 from tunesmith.kernels.training.rows import (
     activate_and_norm,
@@ -118,8 +118,8 @@ def _attention(
     qkv, output = matrices[first + LayerMatrix.QKV], matrices[first + LayerMatrix.OUTPUT]
     source = norm_rows(args, counter_of(counters, ForwardPhase.ATTENTION_NORM), layer.source, layer.attention_norm)
     meet(args.pool, threads, times, Share.NORMS)
-    if args.adapted:
-        lora_hidden_forward(args, counter_of(counters, ForwardPhase.QKV_LORA), qkv, source)
+    if args.adapted or args.dots:
+        prepare(args, counter_of(counters, ForwardPhase.QKV_LORA), qkv, source)
         meet(args.pool, threads, times, Share.LOW_RANK)
     counter = counter_of(counters, ForwardPhase.QKV)
     linear(args, counter, times, qkv, parts, source, layer.raw, number(0), scratch)
@@ -128,8 +128,8 @@ def _attention(
     meet(args.pool, threads, times, Share.ROTATION)
     attend(args, counter_of(counters, ForwardPhase.ATTEND), layer, scratch)
     meet(args.pool, threads, times, Share.ATTENTION_FORWARD)
-    if args.adapted:
-        lora_hidden_forward(args, counter_of(counters, ForwardPhase.OUTPUT_LORA), output, layer.attended)
+    if args.adapted or args.dots:
+        prepare(args, counter_of(counters, ForwardPhase.OUTPUT_LORA), output, layer.attended)
         meet(args.pool, threads, times, Share.LOW_RANK)
     counter = counter_of(counters, ForwardPhase.OUTPUT)
     branch, post_norm = layer.attention_branch, layer.attention_post_norm
@@ -162,16 +162,16 @@ def _mlp(
     wide, down = matrices[first + LayerMatrix.GATE_UP], matrices[first + LayerMatrix.DOWN]
     source = norm_rows(args, counter_of(counters, ForwardPhase.MLP_NORM), layer.after_attention, layer.mlp_norm)
     meet(args.pool, threads, times, Share.NORMS)
-    if args.adapted:
-        lora_hidden_forward(args, counter_of(counters, ForwardPhase.GATE_UP_LORA), wide, source)
+    if args.adapted or args.dots:
+        prepare(args, counter_of(counters, ForwardPhase.GATE_UP_LORA), wide, source)
         meet(args.pool, threads, times, Share.LOW_RANK)
     counter = counter_of(counters, ForwardPhase.GATE_UP)
     linear(args, counter, times, wide, parts, source, layer.gate_up, number(0), scratch)
     meet(args.pool, threads, times, Share.PRODUCTS_FORWARD)
     activate_rows(args, counter_of(counters, ForwardPhase.ACTIVATE), layer.gate_up)
     meet(args.pool, threads, times, Share.ACTIVATION)
-    if args.adapted:
-        lora_hidden_forward(args, counter_of(counters, ForwardPhase.DOWN_LORA), down, args.activated)
+    if args.adapted or args.dots:
+        prepare(args, counter_of(counters, ForwardPhase.DOWN_LORA), down, args.activated)
         meet(args.pool, threads, times, Share.LOW_RANK)
     counter = counter_of(counters, ForwardPhase.DOWN)
     branch, post_norm = layer.mlp_branch, layer.mlp_post_norm

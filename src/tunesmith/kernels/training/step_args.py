@@ -33,6 +33,7 @@ class TrainStepArgs(Protocol):
     score_scale: float  # of attention
     score_cap: float  # scaled scores become cap * tanh(score / cap); 0: they stay
     update_scale: float  # of the adapter: alpha / rank
+    dots: int  # a `DotUnit` for the layers' matrices, all bfloat16; NONE: products are exact
 
     # 0: from the first layer's input to the last layer's output; 1: from that output's gradient to the adapter's
     backward: int
@@ -68,6 +69,7 @@ class TrainStepArgs(Protocol):
     grad_attended: int  # [rows, heads * head_size]
     grad_qkv: int
     grad_lora_hidden: int  # [rows, lora_width]
+    rounded: int  # with `dots`: the rows that the next matrix multiplies, bfloat16 [rows, ins or outs]
     delta: int  # [heads, rows]: the dot product of attention's output and its gradient
     scratch: int  # [threads, scratch_bytes]
     scratch_bytes: int
