@@ -88,7 +88,7 @@ def shares(shape: str, changes: dict[str, int], kind: str, steps: int) -> dict[s
     values = adapter.flat.detach().requires_grad_()
     values.grad = adapter.grad
     optimizer = torch.optim.AdamW([values], fused=True)
-    layers = cast(CompiledLayers, scorer._stack)
+    layers = cast(CompiledLayers, scorer.stack)
     step(adapter, scorer, optimizer, parts)
     measured, times, threads = Measured(), layers.measure(), torch.get_num_threads()
     timed(layers, measured)

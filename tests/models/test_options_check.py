@@ -6,6 +6,7 @@ import pytest
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.families.config_file import SIZES
+from tunesmith.models import options_check
 from tunesmith.models.adapters import AdapterManifest
 from tunesmith.models.options_check import CARDS, check_options
 from tunesmith.settings import TrainingOptions
@@ -110,6 +111,42 @@ def test_blocks_are_for_layers_that_are_compiled(tiny_dir: Path, tmp_path: Path,
     (tmp_path / "config.json").write_text(json.dumps({**dict.fromkeys(SIZES, 64), "model_type": "cohere"}))
     with pytest.raises(InvalidRequest, match=f"quantization is '{kind}', which compiled layers"):
         check_options(TrainingOptions.model_validate({"quantization": kind}), tmp_path, "other")
+
+
+BF16_CPU, OTHER_CPU = ("AMD EPYC 9654", frozenset({"avx512_bf16"})), ("AMD EPYC 7763", frozenset({"avx2"}))
+
+
+@pytest.mark.parametrize(
+    ("stored", "changes", "cpu", "reason"),
+    [
+        ("bfloat16", {}, OTHER_CPU, "this processor has neither AVX512-BF16 nor AMX"),
+        ("float32", {}, BF16_CPU, "the base's weights are stored in float32"),
+        ("bfloat16", {"lora_dropout": 0.1}, BF16_CPU, "lora_dropout is not 0"),
+        ("bfloat16", {"quantization": "int8"}, BF16_CPU, "the base's weights are in blocks"),
+    ],
+)
+def test_rounded_products_are_for_what_can_make_them(
+    tiny_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stored: str,
+    changes: dict[str, object],
+    cpu: tuple[str, frozenset[str]],
+    reason: str,
+) -> None:
+    monkeypatch.setattr(options_check, "processor", lambda: cpu)
+    monkeypatch.setattr(options_check, "stored_width", lambda _: stored)
+    options = TrainingOptions.model_validate({"matmul_precision": "bfloat16", **changes})
+    with pytest.raises(InvalidRequest, match=rf"matmul_precision is 'bfloat16'.*: {reason}.*\. Leave") as caught:
+        check_options(options, tiny_dir, "tiny")
+    assert (caught.value.param, caught.value.code) == ("tunesmith.matmul_precision", "matmul_precision_not_available")
+    if cpu is OTHER_CPU:
+        check_options(options, tiny_dir, "tiny", here=False)  # a cluster's nodes have what they have
+
+
+def test_rounded_products_are_taken_where_they_can_be_made(tiny_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(options_check, "processor", lambda: BF16_CPU)
+    monkeypatch.setattr(options_check, "stored_width", lambda _: "bfloat16")
+    check_options(TrainingOptions(matmul_precision="bfloat16"), tiny_dir, "tiny")
 
 
 @ON_A_CPU

@@ -9,7 +9,7 @@ from tunesmith.models.adapters import AdapterManifest
 from tunesmith.settings import MAX_ALPHA, Settings
 from tunesmith.wire.job_options import KEY
 
-LORA_ONLY = ("lora_rank", "lora_alpha", "lora_dropout", "lora_targets", "quantization")
+LORA_ONLY = ("lora_rank", "lora_alpha", "lora_dropout", "lora_targets", "quantization", "matmul_precision")
 
 
 def requested_evaluation(given: JsonObject, validation_file: str | None) -> JsonObject:

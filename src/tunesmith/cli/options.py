@@ -109,6 +109,10 @@ LoraDropout: TypeAlias = Annotated[float | None, _setting("Dropout on the adapte
 LoraTargets: TypeAlias = Annotated[
     str | None, _setting("Layers to adapt: all-linear, attention, mlp, or names such as q_proj,v_proj.", "all-linear")
 ]
+MatmulPrecision: TypeAlias = Annotated[
+    str | None,
+    _setting("Of products with a bfloat16 base on a CPU: float32, or bfloat16 (AVX512-BF16, AMX).", "float32"),
+]
 Quantization: TypeAlias = Annotated[
     str | None, _setting("Quantization of the frozen base: none, int8 or int4 (CPU), nf4 (CUDA).", "none")
 ]

@@ -14,14 +14,17 @@ from tunesmith.families.config_file import read_text_config
 from tunesmith.families.lora_layers import PARAM, check_targets, is_target, linear_paths
 from tunesmith.families.table import STAND_INS, family_gap
 from tunesmith.models.adapters import AdapterManifest
-from tunesmith.models.facts import FLOAT32_BYTES, QUANTISED_BYTES, compiled_width, count_text_parameters
+from tunesmith.models.facts import FLOAT32_BYTES, QUANTISED_BYTES, compiled_width, count_text_parameters, stored_width
 from tunesmith.models.weights import is_cpu_build, refuse_packed, require_nf4
 from tunesmith.settings import Settings, TrainingOptions
+from tunesmith.system.cpu import processor
 from tunesmith.system.memory import total_memory
 
 STATE_BYTES = 16  # of each weight that is trained: itself, its gradient and AdamW's two moments, all in fp32
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that --max-lora-rank takes
 DROPOUT = "lora_dropout is not 0"
+DOT_UNITS = {"avx512_bf16", "amx_bf16"}  # by the names that Linux has for them
+NO_UNIT = "this processor has neither AVX512-BF16 nor AMX"
 CARDS = (Path("/proc/driver/nvidia/gpus"), Path("/dev/kfd"))  # NVIDIA's driver, AMD's
 
 
@@ -46,15 +49,22 @@ def check_options(
         require_nf4()
     if base_dir is None:
         return
-    if options.quantization == "nf4":
-        refuse_packed(base_dir)
-    elif options.quantization != "none":
-        refuse_blocks(blocks_gap(options, base_dir), options.quantization)
+    _check_numbers(options, base_dir, here=here)
     paths = linear_paths(base_dir)
     check_targets(paths, options.target_names, base)
     if parent is not None and parent.target_modules:
         chosen = {path.rpartition(".")[2] for path in paths if is_target(path, options.target_names)}
         _check_same_layers(chosen, set(parent.target_modules))
+
+
+def _check_numbers(options: TrainingOptions, base_dir: Path, *, here: bool) -> None:
+    """In which the base's weights are kept and multiplied."""
+    if options.quantization == "nf4":
+        refuse_packed(base_dir)
+    elif options.quantization != "none":
+        refuse_blocks(blocks_gap(options, base_dir), options.quantization)
+    if options.matmul_precision == "bfloat16":
+        refuse_precision(precision_gap(options, base_dir, here=here))
 
 
 def _check_size(options: TrainingOptions, base_dir: Path, base: str) -> None:
@@ -84,6 +94,28 @@ def refuse_blocks(gap: str | None, quantization: str) -> None:
             f"{other} 'quantization' out to train a LoRA beside the base as it is.",
             param="tunesmith.quantization",
             code="quantization_not_available",
+        )
+
+
+def precision_gap(options: TrainingOptions, base_dir: Path, *, here: bool) -> str | None:
+    """Why a base's weights are not multiplied in bfloat16; None where they are."""
+    if options.quantization != "none":
+        return "the base's weights are in blocks ('quantization')"
+    if (width := stored_width(base_dir)) != "bfloat16":
+        return f"the base's weights are stored in {width}"
+    if here and not DOT_UNITS.intersection(processor()[1]):
+        return NO_UNIT
+    return blocks_gap(options, base_dir)
+
+
+def refuse_precision(gap: str | None) -> None:
+    """Raises InvalidRequest where there is a gap."""
+    if gap is not None:
+        raise InvalidRequest(
+            f"matmul_precision is 'bfloat16', which compiled layers on a CPU compute, and this run has none: {gap}. "
+            "Leave 'matmul_precision' out for exact products.",
+            param="tunesmith.matmul_precision",
+            code="matmul_precision_not_available",
         )
 
 

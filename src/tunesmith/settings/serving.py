@@ -22,6 +22,10 @@ class ServingSettings(Group):
         "auto",
         description="Weights in chat; auto: 16 bits where a check finds that accurate enough; int8, int4: fewer.",
     )
+    serve_matmul_precision: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="Of products with a bfloat16 base in chat; bfloat16 rounds activations, for AVX512-BF16 or AMX.",
+    )
     serve_prompt_lookup: bool = Field(
         True, description="Guess tokens from earlier text, and verify several of them in one step."
     )

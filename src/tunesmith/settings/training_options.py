@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator
 
 AdapterKind: TypeAlias = Literal["lora", "none"]
 Quantization: TypeAlias = Literal["none", "nf4", "int8", "int4"]
+MatmulPrecision: TypeAlias = Literal["float32", "bfloat16"]
 Schedule: TypeAlias = Literal["linear", "cosine", "constant"]
 Sharding: TypeAlias = Literal["auto", "none", "full"]
 MAX_ALPHA = 4096.0
@@ -35,6 +36,10 @@ class TrainingOptions(BaseModel):
     quantization: Quantization = Field(
         "none",
         description="Of the frozen base: int8 or int4 on a CPU; nf4 on CUDA with bitsandbytes only, not measured.",
+    )
+    matmul_precision: MatmulPrecision = Field(
+        "float32",
+        description="Of products with a bfloat16 base on a CPU; bfloat16 rounds activations, for AVX512-BF16 or AMX.",
     )
     schedule: Schedule = Field("linear", description="Learning rate after the warm-up: linear, cosine or constant.")
     warmup_ratio: FiniteFloat = Field(0.03, ge=0, le=1, description="Share of the steps in which the rate rises.")

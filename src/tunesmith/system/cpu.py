@@ -1,10 +1,26 @@
-"""How many processors this process may use."""
+"""The processors that this process may use: how many, and of what kind."""
 
 import math
 import os
+import platform
+import re
+import sys
+from functools import cache
 from pathlib import Path
 
 from tunesmith.system.cgroups import ROOT, cpu_quota
+
+CPU_INFO = Path("/proc/cpuinfo")
+
+
+@cache
+def processor() -> tuple[str, frozenset[str]]:
+    """Its name, and what it can by Linux's names: nothing on another system."""
+    text = CPU_INFO.read_text("utf-8", errors="replace") if CPU_INFO.is_file() else ""
+    name = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
+    fallback = platform.processor() or sys.platform
+    return name[1].strip() if name else fallback, frozenset(flags[1].split() if flags else ())
 
 
 def cpu_count(root: Path = ROOT) -> int:

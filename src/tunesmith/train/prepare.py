@@ -12,7 +12,7 @@ from tunesmith.errors import DataError, TunesmithError
 from tunesmith.families.panels import DTYPES
 from tunesmith.families.table import family_gap
 from tunesmith.models.facts import QUANTISED_BYTES, repacked_bytes, stored_width
-from tunesmith.settings import Quantization
+from tunesmith.settings import TrainingOptions
 from tunesmith.system.activity import doing
 from tunesmith.system.memory import is_out_of_memory
 from tunesmith.system.pages import Reserve, trim_heap
@@ -39,6 +39,7 @@ from tunesmith.train.paths.choose_stack import (
 from tunesmith.train.paths.flops import Work
 from tunesmith.train.paths.padded import PaddedScorer
 from tunesmith.train.paths.rounded import rounded
+from tunesmith.train.paths.rounded_products import round_products
 from tunesmith.train.paths.scoring import Scorer
 from tunesmith.train.paths.verify import Disagreement, compare, expect, float32_head, probe
 from tunesmith.train.protocol.events import Listener, Log
@@ -84,7 +85,7 @@ def prepare(
     plan = replace(plan, blocked_weights=False) if base.sharded else plan
     choice = _chosen(spec, base, plan)
     _report(base, plan, choice, device, emit)
-    setting = _Setting(choice, plan, examples, reserve, emit, ranks, spec.options.quantization)
+    setting = _Setting(choice, plan, examples, reserve, emit, ranks, spec.options)
     scorer = _scorer_of(setting, base)
     if scorer is None:  # the exception is gone, whose frames held the base: a GPU may have no room for two
         del base
@@ -106,7 +107,7 @@ class _Setting:
     reserve: Reserve
     emit: Listener
     ranks: Ranks
-    quantization: Quantization
+    options: TrainingOptions
 
 
 def _loaded(spec: TrainSpec, device: Device, examples: Sequence[Example], ranks: Ranks) -> LoadedBase:
@@ -181,7 +182,7 @@ def _scorer_of(setting: _Setting, base: LoadedBase) -> Scorer | None:
     try:
         return _checked_scorer(setting, base)
     except Exception as reason:  # whatever it is: the reference path shares nothing with what failed
-        if _is_not_the_paths_fault(setting.choice, reason) or in_blocks(setting.quantization):
+        if _is_not_the_paths_fault(setting.choice, reason) or in_blocks(setting.options.quantization):
             raise  # other paths do not read blocks
         restore()
         text = f"This base takes the padded path, slower and with the same result: {_said(reason)}."
@@ -196,13 +197,16 @@ def _checked_scorer(setting: _Setting, base: LoadedBase) -> Scorer:
         return _together(setting, base, build_scorer(choice, base, plan, emit))
     rows = probe(setting.examples)
     own_modules = family_gap(base.model.config.model_type) is not None
-    with rounded(base.model, setting.quantization), float32_head(base.model):  # before its modules change
+    quantization = setting.options.quantization
+    with rounded(base.model, quantization), float32_head(base.model):  # before its modules change
         expected = expect(PaddedScorer(base.model), rows, base.trainable, with_gradient=own_modules)
     trim_heap()  # of what that needed: a quarter of the weights' size, before their copies are made
     if plan.blocked_weights and isinstance(base.trainable, Adapter):
         setting.reserve.release()
-    scorer = _together(setting, base, build_scorer(choice, base, plan, emit, setting.quantization))
+    scorer = _together(setting, base, build_scorer(choice, base, plan, emit, quantization))
     compare(expected, scorer, base.trainable, base.computes)
+    if setting.options.matmul_precision == "bfloat16" and isinstance(base.trainable, Adapter):
+        round_products(scorer, rows, base.trainable, emit)
     trim_heap()  # memory that was needed to make the copies
     return scorer
 

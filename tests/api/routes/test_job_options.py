@@ -24,6 +24,7 @@ LORA = {
     "lora_dropout": 0.0,
     "lora_targets": "all-linear",
     "quantization": "none",
+    "matmul_precision": "float32",
     "schedule": "linear",
     "warmup_ratio": 0.03,
     "weight_decay": 0.0,

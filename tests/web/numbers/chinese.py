@@ -14,9 +14,9 @@ NAMES = """
 Tunesmith OpenAI API JSON JSONL token LoRA DPO GGUF PEFT W&B Weights Biases AdamW worker SQLite Python Linux UTC
 JavaScript curl SHA ID Apache apache GPU CPU CUDA XGrammar Hugging Face llama cpp ollama Modelfile transformers vLLM
 QLoRA bitsandbytes peft safetensors gguf kB MB GB TB Ctrl Enter ROUGE English entity auto schema F1 SHA-256 Top Holm
-Beta alpha WANDB_API_KEY bf16 f32 f16 q8_0 nf4 int8 int4 lora none all-linear attention mlp q_proj v_proj linear
-cosine constant torch cpu numba sqlalchemy fastapi browser
-"""  # the last two lines: what is chosen in forms by its own name, and what the page of health lists
+Beta alpha WANDB_API_KEY bf16 f32 f16 float32 bfloat16 AVX512-BF16 AMX q8_0 nf4 int8 int4 lora none all-linear
+attention mlp q_proj v_proj linear cosine constant torch cpu numba sqlalchemy fastapi browser
+"""  # the last lines: what is chosen in forms by its own name, and what the page of health lists
 ALLOWED = frozenset(WORD.findall(NAMES))
 
 

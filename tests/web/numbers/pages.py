@@ -85,7 +85,15 @@ class Pages:
             f"{one['filename']} · {size(one['bytes'])}" for one in self.files["data"] if one["purpose"] == "fine-tune"
         ]
         prices = [one.model for one in OPENAI.prices]
-        said += ["nf4", "int8", "int4", t("new_job.metadata_hint", most=PAIRS)]
+        said += [
+            "nf4",
+            "int8",
+            "int4",
+            "float32",
+            "bfloat16",
+            t("option_hint.matmul_precision"),
+            t("new_job.metadata_hint", most=PAIRS),
+        ]
         said += [t(f"new_job.metadata_{part}_n", n=one) for part in ("key", "value") for one in range(1, PAIRS + 1)]
         yield Check("/ui/jobs/new", "/ui/jobs/new", said, [self.files, self.models, prices])
 

@@ -24,6 +24,7 @@ from tunesmith.cli.options import (
     LoraDropout,
     LoraRank,
     LoraTargets,
+    MatmulPrecision,
     MaxGradNorm,
     Quantization,
     Schedule,
@@ -51,6 +52,7 @@ class RunOptions:
     lora_dropout: LoraDropout = None
     lora_targets: LoraTargets = None
     quantization: Quantization = None
+    matmul_precision: MatmulPrecision = None
     base_learning_rate: BaseLearningRate = None
     schedule: Schedule = None
     warmup_ratio: WarmupRatio = None

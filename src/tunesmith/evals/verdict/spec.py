@@ -16,6 +16,7 @@ ENGINE_SETTINGS = {
     "cache_dir",
     "serve_compiled",
     "serve_weights",
+    "serve_matmul_precision",
     "serve_threads",
     "serve_prompt_lookup",
     "serve_cache_mib",

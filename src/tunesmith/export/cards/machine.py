@@ -2,17 +2,15 @@
 
 import platform
 import re
-import sys
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from tunesmith.system.cpu import cpu_count
+from tunesmith.system.cpu import cpu_count, processor
 
 COMPUTE = ("tunesmith", "torch", "numpy", "numba", "llvmlite", "transformers", "tokenizers", "safetensors")
 FEATURES = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve")  # that other code is compiled for
-CPU_INFO, GPUS = Path("/proc/cpuinfo"), Path("/proc/driver/nvidia/gpus")
+GPUS = Path("/proc/driver/nvidia/gpus")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +26,8 @@ class Machine:
     @classmethod
     def this(cls, threads: int = 0) -> "Machine":
         """This machine; 0 threads: one for each processor."""
-        name, features = _processor()
+        name, flags = processor()
+        features = tuple(feature for feature in FEATURES if feature in flags)
         return cls(f"{platform.system()} {platform.machine()}", name, features, threads or cpu_count(), _gpus())
 
 
@@ -41,16 +40,6 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:  # a checkout that is not installed
             found[name] = "unknown"
     return found
-
-
-@cache
-def _processor() -> tuple[str, tuple[str, ...]]:
-    text = CPU_INFO.read_text("utf-8", errors="replace") if CPU_INFO.is_file() else ""
-    name = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
-    known = set(flags[1].split()) if flags else set()
-    fallback = platform.processor() or sys.platform
-    return name[1].strip() if name else fallback, tuple(one for one in FEATURES if one in known)
 
 
 def _gpus() -> tuple[str, ...]:

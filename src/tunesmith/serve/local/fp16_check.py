@@ -23,6 +23,7 @@ from tunesmith.system.pages import evict_pages
 LARGEST = float(numpy.finfo(numpy.float16).max)
 LEAST_AGREEMENT = 0.99  # share of positions with the same likeliest next token
 MOST_SURPRISE = 0.001  # nats per token by which the text may become less or more likely: 0.1 % of perplexity
+WRONG_AGREEMENT, WRONG_SURPRISE = 0.8, 0.1  # beyond which it is no rounding: a processor or code that errs
 TEXT = """The keeper of the lighthouse wrote to the harbour office on 14 March 1897: "Two lamps are broken; please send
 glass, oil (40 litres) and, if it can be had, a new clock." Nobody answered. In May he wrote again, and in June.
 ## Steps
@@ -47,6 +48,11 @@ class Finding:
     def acceptable(self) -> bool:
         """True if the base may be served with the rounded weights."""
         return self.agreement >= LEAST_AGREEMENT and abs(self.surprise) <= MOST_SURPRISE
+
+    @property
+    def is_wrong(self) -> bool:
+        """True where the difference is more than rounding makes."""
+        return not (self.agreement >= WRONG_AGREEMENT and abs(self.surprise) <= WRONG_SURPRISE)  # also of NaN
 
     @property
     def told(self) -> str:

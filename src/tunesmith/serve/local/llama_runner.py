@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from tunesmith.families.array_panels import KINDS, Weights, Width, whole_panels, widen, widen_rows
 from tunesmith.families.formulas import Formulas
 from tunesmith.families.served_shape import ServedShape
-from tunesmith.kernels.records import Records
+from tunesmith.kernels.dots.unit import WHOLE, DotUnit
+from tunesmith.kernels.records import LAYER_MATRICES, Records
 from tunesmith.kernels.serving.step import serving_step
 from tunesmith.kernels.serving.step_args import LAYER, MATRIX, STEP_ARGS, phases
 from tunesmith.kernels.thread_pool import MOST_THREADS, ThreadPool
-from tunesmith.kernels.vectors import FLOAT_BYTES, HAS_HALF, LANES, PANEL_ROW_BYTES, QUANTISED
+from tunesmith.kernels.vectors import FLOAT_BYTES, HAS_HALF, LANES, PANEL_ROW_BYTES, QUANTISED, Number
 from tunesmith.serve.engine.model import SequenceChunk
 from tunesmith.serve.local.adapters import check_fit, read_adapter
 from tunesmith.serve.local.base_weights import BaseWeights
@@ -64,7 +65,8 @@ class CompiledRunner:
         self._describe(shape)
         self._apply(shape.formulas)
         longest = max([matrix.inputs for matrix in self._matrices if matrix.kind >= QUANTISED], default=0)
-        self._steps = Steps(self._step_args, phases(shape.layers), longest)
+        widest = max(matrix.inputs for matrix in self._matrices)
+        self._steps = Steps(self._step_args, phases(shape.layers), longest, widest)
         self._spare = SpareSlab()
         self._pool = self._start_pool()
 
@@ -86,6 +88,23 @@ class CompiledRunner:
         logits = self._steps.fill(chunks, self._rotation, threads)
         serving_step(0, threads, self._step_args, self._layer_table, self._matrix_table)
         return self._scaled(logits)[:, : self.vocabulary]
+
+    @property
+    def takes_dots(self) -> bool:
+        """Whether a `DotUnit` multiplies the layers' matrices: bfloat16, whole sizes."""
+        return all(
+            matrix.kind == Number.BFLOAT16 and matrix.inputs % WHOLE == 0
+            for matrix in self._matrices[: LAYER_MATRICES * len(self._norms)]
+        )
+
+    def use_dots(self, unit: DotUnit) -> None:
+        """Has the unit multiply the layers' matrices, with rounded activations.
+
+        NONE: products are exact.
+        """
+        if unit and not self.takes_dots:
+            raise ValueError("The matrices are not bfloat16 numbers, or have odd sizes.")
+        self._step_args["dots"] = unit
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Copies the first `length` positions of one slot to another."""

@@ -17,6 +17,7 @@ from tunesmith import __version__
 from tunesmith.errors import InvalidRequest
 from tunesmith.families.array_panels import QUANTISED, Width
 from tunesmith.kernels.compiler import is_cached, precompile
+from tunesmith.kernels.dots.unit import DotUnit, dot_unit
 from tunesmith.kernels.rounding import round_panels
 from tunesmith.kernels.serving.packing import pack_squares
 from tunesmith.kernels.serving.step import serving_step
@@ -28,6 +29,7 @@ from tunesmith.serve.engine.model import SequenceChunk
 from tunesmith.serve.local.base_weights import BaseWeights, map_weights
 from tunesmith.serve.local.fp16_check import (
     TEXT,
+    Finding,
     can_use_fp16,
     compare,
     is_exact_in_fp16,
@@ -49,8 +51,17 @@ Format: TypeAlias = Width | Literal["blocks"]  # those of a GGUF file
 def load_runner(base_dir: Path, settings: Settings) -> tuple[Runner, Format]:
     """The runner and the number format of its weights. Takes seconds.
 
-    Raises InvalidRequest if the setting `serve_weights` asks for a format that this base or machine does not support.
+    Raises InvalidRequest if the setting `serve_weights` asks for a format that this base or machine does not support,
+    or `serve_matmul_precision` for products that this processor does not have.
     """
+    unit = _unit(settings)
+    runner, width = _load(base_dir, settings)
+    if unit:
+        _use_dots(runner, unit, base_dir, settings)
+    return runner, width
+
+
+def _load(base_dir: Path, settings: Settings) -> tuple[Runner, Format]:
     if not settings.serve_compiled:
         _refuse(settings.serve_weights, False, "is served by its own modules (serve_compiled is off), in float32")
         return _own_modules(base_dir), "float32"
@@ -115,6 +126,43 @@ def _compiled(
     if wanted == "float16" or is_exact_in_fp16(weights.linears()):
         return CompiledRunner(weights, "float16"), "float16"
     return _fp16_if_accurate(weights, again, base_dir, _note(base_dir, settings))
+
+
+def _unit(settings: Settings) -> DotUnit:
+    """What multiplies rounded activations; NONE where products are to be exact."""
+    if settings.serve_matmul_precision == "float32":
+        return DotUnit.NONE
+    if not (unit := dot_unit()):
+        raise InvalidRequest(
+            "Setting serve_matmul_precision: this processor has neither AVX512-BF16 nor AMX, which multiply bfloat16"
+            " numbers. Set it to 'float32'."
+        )
+    return unit
+
+
+def _use_dots(runner: Runner, unit: DotUnit, base_dir: Path, settings: Settings) -> None:
+    """Products of rounded activations, unless they are off; measured at the first load, and kept."""
+    if not isinstance(runner, CompiledRunner) or not runner.takes_dots:
+        log.warning("serve_matmul_precision: exact products, as the base is not served in bfloat16", base=base_dir.name)
+        return
+    note = settings.paths.serve / f"{fingerprint(base_dir)}-{__version__}-{unit.name.lower()}.json"
+    finding = read_finding(note)
+    if finding is None:
+        finding = _rounded_products(runner, unit, _text(base_dir))
+        write_finding(note, finding)
+        log.info(f"serve_matmul_precision: {finding.told}", base=base_dir.name, unit=unit.name, **asdict(finding))
+    if finding.is_wrong:
+        log.warning("serve_matmul_precision: exact products, as others are wrong here", base=base_dir.name)
+    runner.use_dots(DotUnit.NONE if finding.is_wrong else unit)
+
+
+def _rounded_products(runner: CompiledRunner, unit: DotUnit, chunk: SequenceChunk[AnyAdapter]) -> Finding:
+    """How they compare with exact ones on a text."""
+    reference = runner.forward([chunk], cpu_count())
+    runner.use_dots(unit)
+    finding = compare(reference, runner.forward([chunk], cpu_count()), chunk.ids)
+    runner.clear(0)
+    return finding
 
 
 def _refuse(wanted: str, can: bool, why: str) -> None:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from tunesmith.families.array_panels import whole_panels
 from tunesmith.families.rotation import Angles
+from tunesmith.kernels.dots.pairs import ROUNDED_BYTES
+from tunesmith.kernels.dots.products import dot_scratch
 from tunesmith.kernels.quantised import scratch_bytes
 from tunesmith.kernels.records import Records, new_counters
 from tunesmith.kernels.serving.step_args import QUERY_ROWS
@@ -30,9 +32,9 @@ class Steps:
     Keeps the arrays alive that the arguments point to; adapters are kept by the chunks.
     """
 
-    def __init__(self, steps: Records, phases: int, longest: int = 0) -> None:
-        """`longest`: the most inputs of a matrix in blocks; 0: there is none."""
-        self._args, self._longest = steps[0], longest
+    def __init__(self, steps: Records, phases: int, longest: int = 0, widest: int = 0) -> None:
+        """`longest`: the most inputs of a matrix in blocks, 0: there is none; `widest`: of one for dot products."""
+        self._args, self._longest, self._widest = steps[0], longest, widest
         self._counters = new_counters(phases)
         self._args["counters"] = self._counters.ctypes.data
         self._buffers: dict[str, NDArray[uint8]] = {}
@@ -91,7 +93,7 @@ class Steps:
         args = self._args
         head, head_panels, inner = int(args["head_size"]), int(args["head_panels"]), int(args["inner_panels"])
         columns = head + (head_panels + whole_panels(end)) * LANES  # queries, answers, scores
-        scratch = max(QUERY_ROWS * columns * FLOAT_BYTES, scratch_bytes(self._longest, rows))
+        scratch = max(QUERY_ROWS * columns * FLOAT_BYTES, scratch_bytes(self._longest, rows), self._dot_scratch())
         args["scratch_bytes"] = -(-scratch // CACHE_LINE) * CACHE_LINE
         self._buffer("scratch", threads * int(args["scratch_bytes"]))
         self._buffer("residual", rows * int(args["hidden_stride"]))
@@ -100,6 +102,11 @@ class Steps:
         self._buffer("attended", rows * int(args["heads"]) * head * FLOAT_BYTES)
         self._buffer("lora_hidden", rows * int(args["lora_panels"]) * PANEL_ROW_BYTES)
         self._buffer("gate_up", rows * 2 * inner * PANEL_ROW_BYTES)
+        if args["dots"]:
+            self._buffer("rounded", whole_panels(rows) * LANES * self._widest * ROUNDED_BYTES)
+
+    def _dot_scratch(self) -> int:
+        return dot_scratch(self._widest) if self._args["dots"] else 0
 
     def _buffer(self, name: str, size: int) -> None:
         """Makes a buffer of at least `size` bytes, of zeros: padding is computed with and must not be NaN."""

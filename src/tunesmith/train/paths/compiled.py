@@ -17,6 +17,7 @@ from tunesmith.families.array_panels import whole_panels
 from tunesmith.families.layout import head_size, layer_path, norm_names
 from tunesmith.families.model_formulas import formulas_of, layout_of
 from tunesmith.families.table import windows
+from tunesmith.kernels.dots.unit import WHOLE, DotUnit
 from tunesmith.kernels.records import new_counters
 from tunesmith.kernels.thread_pool import MOST_THREADS, ThreadPool
 from tunesmith.kernels.training.phase_times import PhaseTimes
@@ -29,7 +30,7 @@ from tunesmith.kernels.training.step_args import (
     HeadPass,
     train_phases,
 )
-from tunesmith.kernels.vectors import LANES
+from tunesmith.kernels.vectors import LANES, Number
 from tunesmith.settings import Quantization
 from tunesmith.train.adapters.lora import Adapter
 from tunesmith.train.core.packing import Packed
@@ -110,6 +111,21 @@ class CompiledLayers:
         self._times = PhaseTimes()
         self._step["times"] = self._times.address
         return self._times
+
+    @property
+    def takes_dots(self) -> bool:
+        """Whether a `DotUnit` multiplies the layers' matrices: bfloat16, whole sizes."""
+        lines = self._matrices[:-1]
+        return all((lines["kind"] == Number.BFLOAT16) & (lines["ins"] % WHOLE == 0) & (lines["outs"] % WHOLE == 0))
+
+    def use_dots(self, unit: DotUnit) -> None:
+        """Has the unit multiply the layers' matrices, with rounded activations.
+
+        NONE: products are exact.
+        """
+        if unit and not self.takes_dots:
+            raise ValueError("The matrices are not bfloat16 numbers, or have odd sizes.")
+        self._step["dots"] = unit
 
     def _run(self, *, backward: bool) -> None:
         step, adapter = self._step, self._adapter

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from tunesmith.families.array_panels import Width, kind_of, whole_panels
 from tunesmith.families.layout import layer_inputs, layer_path
 from tunesmith.families.panels import frozen_width, pack, pack_back, pack_bias, packed_bytes, stored_width
+from tunesmith.kernels.dots.pairs import ROUNDED_BYTES
+from tunesmith.kernels.dots.products import dot_scratch
 from tunesmith.kernels.multiply import TILE_PANELS
 from tunesmith.kernels.records import Records
 from tunesmith.kernels.thread_pool import CACHE_LINE
@@ -149,6 +151,7 @@ class Buffers:
         made = [int(line["outs"]) for line in lines if line["kind"] or not line["back"]]
         widened = [self._hidden, *(int(line["ins"]) for line in lines if line["kind"])]  # the output layer's too
         self._panels = TILE_PANELS * LANES * max([*made, *widened])  # made or widened in each step
+        self._widest = int(max(lines["ins"].max(), lines["outs"].max()))
         self._memory = torch.empty(0)
         self._places: dict[str, Tensor] = {}
 
@@ -192,6 +195,7 @@ class Buffers:
         copies = ("query_panels", "query_columns", "grad_panels", "grad_columns")
         sizes |= dict.fromkeys(copies, tokens * self._queries)
         heads, panels = self._ranges(rows)
+        sizes["rounded"] = tokens * self._widest * ROUNDED_BYTES // FLOAT_BYTES if self._step["dots"] else 0
         sizes["score_grads"] = heads * self._heads // self._kv_heads * panels * LANES * tokens
         return sizes | {"scratch": threads * self._scratch(rows)}
 
@@ -202,7 +206,8 @@ class Buffers:
         """Of one thread: whole cache lines."""
         block = QUERY_TOKENS * (whole_panels(rows) + 1) * LANES
         low = OUT_BLOCK * self._low_width
-        return _lines_of(max(block, 2 * KEY_ROWS * LANES, low, HEAD_OUTPUTS * LANES, self._panels))
+        dots = dot_scratch(self._widest) // FLOAT_BYTES if self._step["dots"] else 0
+        return _lines_of(max(block, 2 * KEY_ROWS * LANES, low, HEAD_OUTPUTS * LANES, self._panels, dots))
 
     def _kept(self, rows: int) -> dict[str, int]:
         """The numbers of what every layer has for itself. Its output is the next one's input."""

@@ -71,7 +71,7 @@ class TreeScorer:
 
         Raises UnsupportedAttention where its output layer is of an unknown kind.
         """
-        self._stack = stack or TorchLayers(model)
+        self.stack = stack or TorchLayers(model)
         self._head = cast(nn.Linear, model.get_output_embeddings())
         self._frozen_head: FrozenHead = FrozenMatrix(self._head)
         if self._head.weight.requires_grad and self._head.bias is not None:
@@ -96,7 +96,7 @@ class TreeScorer:
         device = self._head.weight.device
         sources = torch.tensor([item.source for item in packed.learned], device=device)
         targets = torch.tensor([item.target for item in packed.learned], device=device)
-        hidden = self._stack.hidden(packed, sources)
+        hidden = self.stack.hidden(packed, sources)
         if self._scale != 1.0:
             hidden = hidden * self._scale
         if self._head.weight.requires_grad:  # all weights are trained

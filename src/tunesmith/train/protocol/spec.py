@@ -76,6 +76,8 @@ class TrainSpec:
         frozen, quantization = self.options.adapter == "lora", self.options.quantization
         where = "'none' where all weights are trained (adapter 'none')"
         _require(frozen or quantization == "none", "quantization", quantization, where)
+        precision, exact = self.options.matmul_precision, where.replace("'none'", "'float32'", 1)
+        _require(frozen or precision == "float32", "matmul_precision", precision, exact)
         _require(self.keep_checkpoints >= 1, "keep_checkpoints", self.keep_checkpoints, "at least 1")
         known = re.fullmatch(DEVICES, self.device) is not None
         _require(known, "device", self.device, "auto, cpu, cuda, or one of several GPUs, such as cuda:1")
