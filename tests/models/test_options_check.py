@@ -8,8 +8,8 @@ from tunesmith.errors import InvalidRequest
 from tunesmith.families.config_file import SIZES
 from tunesmith.models import options_check
 from tunesmith.models.adapters import AdapterManifest
-from tunesmith.models.options_check import CARDS, check_options
-from tunesmith.settings import TrainingOptions
+from tunesmith.models.options_check import CARDS, check_options, check_serving
+from tunesmith.settings import Settings, TrainingOptions
 from tunesmith.system.memory import total_memory
 
 PARENT = AdapterManifest("b", "", "", rank=8, alpha=4.0, target_modules=("q_proj", "v_proj"), step=1)
@@ -147,6 +147,18 @@ def test_rounded_products_are_taken_where_they_can_be_made(tiny_dir: Path, monke
     monkeypatch.setattr(options_check, "processor", lambda: BF16_CPU)
     monkeypatch.setattr(options_check, "stored_width", lambda _: "bfloat16")
     check_options(TrainingOptions(matmul_precision="bfloat16"), tiny_dir, "tiny")
+
+
+def test_a_server_that_cannot_round_products_says_so_at_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(serve_matmul_precision="bfloat16")
+    monkeypatch.setattr(options_check, "processor", lambda: BF16_CPU)
+    check_serving(settings)
+    monkeypatch.setattr(options_check, "processor", lambda: OTHER_CPU)
+    with pytest.raises(
+        InvalidRequest, match=r"Setting serve_matmul_precision: this processor .* Set it to 'float32'\."
+    ):
+        check_serving(settings)
+    check_serving(Settings())
 
 
 @ON_A_CPU

@@ -25,6 +25,7 @@ VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that --max-lora-rank takes
 DROPOUT = "lora_dropout is not 0"
 DOT_UNITS = {"avx512_bf16", "amx_bf16"}  # by the names that Linux has for them
 NO_UNIT = "this processor has neither AVX512-BF16 nor AMX"
+NOT_SERVED_SO = f"Setting serve_matmul_precision: {NO_UNIT}, which multiply bfloat16 numbers. Set it to 'float32'."
 CARDS = (Path("/proc/driver/nvidia/gpus"), Path("/dev/kfd"))  # NVIDIA's driver, AMD's
 
 
@@ -103,9 +104,22 @@ def precision_gap(options: TrainingOptions, base_dir: Path, *, here: bool) -> st
         return "the base's weights are in blocks ('quantization')"
     if (width := stored_width(base_dir)) != "bfloat16":
         return f"the base's weights are stored in {width}"
-    if here and not DOT_UNITS.intersection(processor()[1]):
+    if here and not _has_unit():
         return NO_UNIT
     return blocks_gap(options, base_dir)
+
+
+def check_serving(settings: Settings) -> None:
+    """Raises InvalidRequest for a way to serve that this processor does not have.
+
+    At a server's start, where the first question would otherwise learn of it.
+    """
+    if settings.serve_matmul_precision == "bfloat16" and not _has_unit():
+        raise InvalidRequest(NOT_SERVED_SO)
+
+
+def _has_unit() -> bool:
+    return not DOT_UNITS.isdisjoint(processor()[1])
 
 
 def refuse_precision(gap: str | None) -> None:

@@ -162,13 +162,14 @@ def test_a_wrong_option_is_named_with_value_and_limit(
     [
         ({"lora_targets": "foo"}, "invalid_lora_targets"),
         ({"lora_targets": ["q_proj", "query"]}, "invalid_lora_targets"),
+        ({"matmul_precision": "bfloat16"}, "matmul_precision_not_available"),  # this base is in float32
         pytest.param(
             {"quantization": "nf4"},
             "quantization_not_available",
             marks=pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="it is here"),
         ),
     ],
-    ids=["layer", "one of two layers", "nf4"],
+    ids=["layer", "one of two layers", "products", "nf4"],
 )
 def test_what_this_base_or_machine_does_not_have_is_refused_at_once(
     client: TestClient, base_dir: Path, refused: Refused, options: Json, code: str

@@ -98,8 +98,10 @@ def _serve(command: ServeCommand, settings: "Settings", listener: "socket") -> N
     from tunesmith.cli.server.listener import url_of
     from tunesmith.cli.server.run import run_server
     from tunesmith.launch.ray.launcher import check_launcher
+    from tunesmith.models.options_check import check_serving
     from tunesmith.system.activity import share
 
+    check_serving(settings)
     secure_data_dir(settings)
     share(activity_dir(settings))
     if command.worker:

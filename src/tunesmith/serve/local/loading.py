@@ -24,6 +24,7 @@ from tunesmith.kernels.serving.step import serving_step
 from tunesmith.kernels.vectors import HAS_HALF
 from tunesmith.models.directory import fingerprint
 from tunesmith.models.gguf.block_index import map_blocks
+from tunesmith.models.options_check import NOT_SERVED_SO
 from tunesmith.render.renderer import load_renderer
 from tunesmith.serve.engine.model import SequenceChunk
 from tunesmith.serve.local.base_weights import BaseWeights, map_weights
@@ -133,10 +134,7 @@ def _unit(settings: Settings) -> DotUnit:
     if settings.serve_matmul_precision == "float32":
         return DotUnit.NONE
     if not (unit := dot_unit()):
-        raise InvalidRequest(
-            "Setting serve_matmul_precision: this processor has neither AVX512-BF16 nor AMX, which multiply bfloat16"
-            " numbers. Set it to 'float32'."
-        )
+        raise InvalidRequest(NOT_SERVED_SO)
     return unit
 
 
