@@ -117,12 +117,18 @@ BF16_CPU, OTHER_CPU = ("AMD EPYC 9654", frozenset({"avx512_bf16"})), ("AMD EPYC 
 
 
 @pytest.mark.parametrize(
-    ("stored", "changes", "cpu", "reason"),
+    ("stored", "changes", "cpu", "reason", "cure"),
     [
-        ("bfloat16", {}, OTHER_CPU, "this processor has neither AVX512-BF16 nor AMX"),
-        ("float32", {}, BF16_CPU, "the base's weights are stored in float32"),
-        ("bfloat16", {"lora_dropout": 0.1}, BF16_CPU, "lora_dropout is not 0"),
-        ("bfloat16", {"quantization": "int8"}, BF16_CPU, "the base's weights are in blocks"),
+        ("bfloat16", {}, OTHER_CPU, "this processor has neither AVX512-BF16 nor AMX", "Set"),
+        ("float32", {}, BF16_CPU, "the base's weights are stored in float32", "Set"),
+        ("bfloat16", {"lora_dropout": 0.1}, BF16_CPU, "lora_dropout is not 0", "to 0, or set"),
+        (
+            "bfloat16",
+            {"quantization": "int8"},
+            BF16_CPU,
+            "the base's weights are in blocks",
+            "Leave 'quantization' out, or set",
+        ),
     ],
 )
 def test_rounded_products_are_for_what_can_make_them(
@@ -132,13 +138,20 @@ def test_rounded_products_are_for_what_can_make_them(
     changes: dict[str, object],
     cpu: tuple[str, frozenset[str]],
     reason: str,
+    cure: str,
 ) -> None:
     monkeypatch.setattr(options_check, "processor", lambda: cpu)
     monkeypatch.setattr(options_check, "stored_width", lambda _: stored)
     options = TrainingOptions.model_validate({"matmul_precision": "bfloat16", **changes})
-    with pytest.raises(InvalidRequest, match=rf"matmul_precision is 'bfloat16'.*: {reason}.*\. Leave") as caught:
+    with pytest.raises(
+        InvalidRequest,
+        match=rf"matmul_precision is 'bfloat16'.*; but {reason}.* {cure} 'matmul_precision' to 'float32'",
+    ) as caught:
         check_options(options, tiny_dir, "tiny")
     assert (caught.value.param, caught.value.code) == ("tunesmith.matmul_precision", "matmul_precision_not_available")
+    if stored == "bfloat16":
+        with pytest.raises(InvalidRequest, match="matmul_precision"):
+            check_options(options, None, "tiny")  # even before the base is here
     if cpu is OTHER_CPU:
         check_options(options, tiny_dir, "tiny", here=False)  # a cluster's nodes have what they have
 
@@ -158,6 +171,8 @@ def test_a_server_that_cannot_round_products_says_so_at_its_start(monkeypatch: p
         InvalidRequest, match=r"Setting serve_matmul_precision: this processor .* Set it to 'float32'\."
     ):
         check_serving(settings)
+    with pytest.raises(InvalidRequest, match=r"serve_weights is 'int8'\. Set serve_weights to 'auto', or serve_matmul"):
+        check_serving(Settings(serve_matmul_precision="bfloat16", serve_weights="int8"))
     check_serving(Settings())
 
 

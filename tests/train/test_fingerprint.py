@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tests.train.protocol.test_spec import OLD
 
+from tunesmith.settings import TrainingOptions
 from tunesmith.train.fingerprint import spec_fingerprint
 from tunesmith.train.protocol.spec import TrainSpec
 
@@ -31,6 +32,15 @@ def spec(tmp_path: Path) -> TrainSpec:
 def test_a_running_job_is_recognised_after_the_update(spec: TrainSpec) -> None:
     assert spec_fingerprint(spec) == EARLIER
     assert spec_fingerprint(TrainSpec.from_json(spec.to_json())) == EARLIER
+
+
+@pytest.mark.parametrize("name", [*TrainingOptions.model_fields])
+def test_each_training_option_changes_it(spec: TrainSpec, name: str) -> None:
+    """Or a run with another value would go on from this one's progress."""
+    others = {"adapter": "none", "lora_targets": ["q_proj"], "quantization": "int8", "matmul_precision": "bfloat16"}
+    others |= {"schedule": "constant"}
+    value = others[name] if name in others else getattr(spec.options, name) + type(getattr(spec.options, name))(1)
+    assert spec_fingerprint(replace(spec, options=spec.options.model_copy(update={name: value}))) != EARLIER
 
 
 def test_a_known_hash_takes_the_files_place(spec: TrainSpec) -> None:

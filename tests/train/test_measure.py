@@ -105,6 +105,8 @@ def test_a_job_leaves_its_speed_for_estimates(base_dir: Path, tmp_path: Path) ->
     assert found.start_seconds == pytest.approx(4.0)  # the first step took 0.6 of the 4.6 seconds
     assert job_benchmark(tmp_path / "data", "base", TrainingOptions(), threads=1) == found
     assert job_benchmark(tmp_path / "data", "base", TrainingOptions(lora_rank=8), threads=1) is None
+    rounded = replace(spec, options=TrainingOptions(matmul_precision="bfloat16"))
+    assert record_job(tmp_path / "data", rounded, Seen(done, 2.3)) is None  # it would be taken for exact products
 
 
 def test_a_base_in_16_bits_takes_half_of_the_bytes_a_token(base_dir: Path, tmp_path: Path) -> None:

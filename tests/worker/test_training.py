@@ -64,6 +64,20 @@ def test_packing_can_be_switched_off_by_a_setting(store: Store, store_settings: 
 
 
 @ONCE
+def test_settings_of_lora_do_not_reach_a_job_that_trains_all_weights(
+    store: Store, store_settings: Settings, submit: Submit
+) -> None:
+    """Its options leave these out; the settings are for other jobs."""
+    numbers: JsonObject = {"n_epochs": 1, "batch_size": 1, "learning_rate_multiplier": 2.0}
+    settings = store_settings.model_copy(update={"matmul_precision": "bfloat16", "quantization": "int8"})
+    job = replace(submit(), hyperparameters=numbers, options={"adapter": "none"})
+    options = train_spec(store, settings, job).options
+    assert (options.matmul_precision, options.quantization) == ("float32", "none")
+    earlier = replace(job, options={"adapter": "lora", "quantization": "none"})  # of a release without the option
+    assert train_spec(store, settings, earlier).options.matmul_precision == "float32"
+
+
+@ONCE
 @pytest.mark.parametrize(("device", "nice", "idle"), [("cpu", 10, True), ("cuda:1", 0, False)])
 def test_the_thread_that_feeds_a_gpu_keeps_its_priority(
     store: Store, store_settings: Settings, submit: Submit, device: str, nice: int, idle: bool

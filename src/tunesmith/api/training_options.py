@@ -6,10 +6,10 @@ from typing import cast
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.models.adapters import AdapterManifest
-from tunesmith.settings import MAX_ALPHA, Settings
+from tunesmith.settings import LORA_ONLY, MAX_ALPHA, Settings
 from tunesmith.wire.job_options import KEY
 
-LORA_ONLY = ("lora_rank", "lora_alpha", "lora_dropout", "lora_targets", "quantization", "matmul_precision")
+NOTHING = {"quantization": "none", "matmul_precision": "float32"}  # what these are where all weights are trained
 
 
 def requested_evaluation(given: JsonObject, validation_file: str | None) -> JsonObject:
@@ -56,10 +56,10 @@ def resolve_options(given: JsonObject, settings: Settings, parent: AdapterManife
     defaults = cast(JsonObject, settings.training_options().model_dump())
     if given.get("adapter", settings.adapter) == "none":
         for name in LORA_ONLY:
-            if given.get(name, "none") != "none":
+            if name in given and given[name] != NOTHING.get(name):
                 raise InvalidRequest(
-                    f"'{KEY}.{name}' is for LoRA, but this job's adapter is 'none': it trains all weights, of a base "
-                    f"that is not quantized. Leave '{name}' out, or set '{KEY}.adapter' to 'lora'.",
+                    f"'{KEY}.{name}' is for LoRA, but this job's adapter is 'none': it trains all weights, "
+                    f"as they are. Leave '{name}' out, or set '{KEY}.adapter' to 'lora'.",
                     param=f"{KEY}.{name}",
                 )
         defaults["base_learning_rate"] = settings.full_learning_rate

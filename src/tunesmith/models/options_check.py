@@ -23,8 +23,9 @@ from tunesmith.system.memory import total_memory
 STATE_BYTES = 16  # of each weight that is trained: itself, its gradient and AdamW's two moments, all in fp32
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that --max-lora-rank takes
 DROPOUT = "lora_dropout is not 0"
-DOT_UNITS = {"avx512_bf16", "amx_bf16"}  # by the names that Linux has for them
+DOT_UNITS = ({"avx512_bf16"}, {"amx_bf16", "amx_tile"})  # by the names that Linux has for them
 NO_UNIT = "this processor has neither AVX512-BF16 nor AMX"
+IN_BLOCKS = "the base's weights are in blocks (quantization)"
 NOT_SERVED_SO = f"Setting serve_matmul_precision: {NO_UNIT}, which multiply bfloat16 numbers. Set it to 'float32'."
 CARDS = (Path("/proc/driver/nvidia/gpus"), Path("/dev/kfd"))  # NVIDIA's driver, AMD's
 
@@ -48,9 +49,11 @@ def check_options(
         return
     if options.quantization == "nf4" and here:
         require_nf4()
+    if options.matmul_precision == "bfloat16":
+        _refuse_precision(precision_gap(options, base_dir, here=here))
     if base_dir is None:
         return
-    _check_numbers(options, base_dir, here=here)
+    _check_numbers(options, base_dir)
     paths = linear_paths(base_dir)
     check_targets(paths, options.target_names, base)
     if parent is not None and parent.target_modules:
@@ -58,14 +61,12 @@ def check_options(
         _check_same_layers(chosen, set(parent.target_modules))
 
 
-def _check_numbers(options: TrainingOptions, base_dir: Path, *, here: bool) -> None:
-    """In which the base's weights are kept and multiplied."""
+def _check_numbers(options: TrainingOptions, base_dir: Path) -> None:
+    """In which the base's weights are kept."""
     if options.quantization == "nf4":
         refuse_packed(base_dir)
     elif options.quantization != "none":
         refuse_blocks(blocks_gap(options, base_dir), options.quantization)
-    if options.matmul_precision == "bfloat16":
-        refuse_precision(precision_gap(options, base_dir, here=here))
 
 
 def _check_size(options: TrainingOptions, base_dir: Path, base: str) -> None:
@@ -98,36 +99,50 @@ def refuse_blocks(gap: str | None, quantization: str) -> None:
         )
 
 
-def precision_gap(options: TrainingOptions, base_dir: Path, *, here: bool) -> str | None:
-    """Why a base's weights are not multiplied in bfloat16; None where they are."""
+def precision_gap(options: TrainingOptions, base_dir: Path | None, *, here: bool) -> str | None:
+    """Why a base's weights are not multiplied in bfloat16; None where they are.
+
+    What only the loaded base can tell is said by the job's events, and its products stay exact.
+    """
     if options.quantization != "none":
-        return "the base's weights are in blocks ('quantization')"
-    if (width := stored_width(base_dir)) != "bfloat16":
-        return f"the base's weights are stored in {width}"
+        return IN_BLOCKS
+    if options.lora_dropout:
+        return DROPOUT
     if here and not _has_unit():
         return NO_UNIT
-    return blocks_gap(options, base_dir)
+    if base_dir is None:
+        return None
+    width = stored_width(base_dir)
+    return f"the base's weights are stored in {width}" if width != "bfloat16" else blocks_gap(options, base_dir)
 
 
 def check_serving(settings: Settings) -> None:
-    """Raises InvalidRequest for a way to serve that this processor does not have.
+    """Raises InvalidRequest for products that no base here can be served with.
 
     At a server's start, where the first question would otherwise learn of it.
     """
-    if settings.serve_matmul_precision == "bfloat16" and not _has_unit():
+    if settings.serve_matmul_precision == "float32":
+        return
+    if settings.serve_weights != "auto":
+        raise InvalidRequest(
+            f"Setting serve_matmul_precision: 'bfloat16' is for bases that are served so, and serve_weights is "
+            f"{settings.serve_weights!r}. Set serve_weights to 'auto', or serve_matmul_precision to 'float32'."
+        )
+    if not _has_unit():
         raise InvalidRequest(NOT_SERVED_SO)
 
 
 def _has_unit() -> bool:
-    return not DOT_UNITS.isdisjoint(processor()[1])
+    return any(unit <= processor()[1] for unit in DOT_UNITS)
 
 
-def refuse_precision(gap: str | None) -> None:
-    """Raises InvalidRequest where there is a gap."""
+def _refuse_precision(gap: str | None) -> None:
     if gap is not None:
+        other = {DROPOUT: "Set 'lora_dropout' to 0, or ", IN_BLOCKS: "Leave 'quantization' out, or "}.get(gap, "")
+        cure = f"{other}set 'matmul_precision' to 'float32'"
         raise InvalidRequest(
-            f"matmul_precision is 'bfloat16', which compiled layers on a CPU compute, and this run has none: {gap}. "
-            "Leave 'matmul_precision' out for exact products.",
+            "matmul_precision is 'bfloat16', in which a CPU with AVX512-BF16 or AMX multiplies a bfloat16 base beside a"
+            f" LoRA; but {gap}. {cure[0].upper()}{cure[1:]}.",
             param="tunesmith.matmul_precision",
             code="matmul_precision_not_available",
         )

@@ -12,6 +12,7 @@ from tunesmith.settings.sources import OLD_NAMES, default_data_dir
 from tunesmith.settings.training import Resources
 from tunesmith.settings.training_options import (
     DEVICES,
+    LORA_ONLY,
     MAX_ALPHA,
     TARGET_SETS,
     AdapterKind,
@@ -24,6 +25,7 @@ from tunesmith.settings.training_options import (
 __all__ = [
     "DEVICES",
     "LAST_BASE",
+    "LORA_ONLY",
     "MAX_ALPHA",
     "OLD_NAMES",
     "OPENAI_MODELS",

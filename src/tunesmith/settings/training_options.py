@@ -12,6 +12,7 @@ Schedule: TypeAlias = Literal["linear", "cosine", "constant"]
 Sharding: TypeAlias = Literal["auto", "none", "full"]
 MAX_ALPHA = 4096.0
 DEVICES = r"auto|cpu|cuda(:[0-9]{1,2})?"
+LORA_ONLY = ("lora_rank", "lora_alpha", "lora_dropout", "lora_targets", "quantization", "matmul_precision")
 TARGET_SETS = ("all-linear", "attention", "mlp")
 
 

@@ -99,9 +99,10 @@ def benchmark_of(
 def record_job(folder: Path, spec: TrainSpec, seen: Seen) -> Benchmark | None:
     """Keeps the speed of a job below `folder`; None where it says too little.
 
-    Preference pairs are computed otherwise and bases in nf4 are slower, so they say nothing.
+    Preference pairs are computed otherwise, bases in nf4 are slower and rounded products faster: they say nothing.
     """
-    if spec.method != "supervised" or spec.options.quantization == "nf4" or len(seen.steps) < LEAST_JOB_STEPS:
+    others = spec.options.quantization == "nf4" or spec.options.matmul_precision != "float32"
+    if spec.method != "supervised" or others or len(seen.steps) < LEAST_JOB_STEPS:
         return None
     made, before = [], 0
     for step in seen.steps:

@@ -93,8 +93,17 @@ def prepare(
         base = load_base(spec, device, ranks)
         _compute_widely(base, "padded")
         scorer = _together(setting, base, PaddedScorer(base.model, choice.trains))
-    _recompute_activations(base, plan)
+    _switch_on(setting, base, scorer)
     return PreparedModel(base.trainable, scorer, plan.micro_batch_tokens, plan.enough_tokens, work, base.sharded)
+
+
+def _switch_on(setting: "_Setting", base: LoadedBase, scorer: Scorer) -> None:
+    """Rounded products, and activations that are computed again, where they are asked for."""
+    if setting.options.matmul_precision == "bfloat16":
+        round_products(scorer, probe(setting.examples), base.trainable, setting.emit)
+        trim_heap()
+    if setting.plan.activation_checkpointing:
+        base.model.activation_checkpointing_enable({"use_reentrant": False})
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +158,6 @@ def _compute_widely(base: LoadedBase, kind: StackKind) -> None:
         widen_all(base.model)
 
 
-def _recompute_activations(base: LoadedBase, plan: MemoryPlan) -> None:
-    if plan.activation_checkpointing:
-        base.model.activation_checkpointing_enable({"use_reentrant": False})
-
-
 def device_of(spec: TrainSpec, place: Place = ALONE) -> Device:
     """The device that the spec names; InvalidRequest where this machine has none such."""
     return Device.chosen(spec.device, place, all_weights=spec.options.adapter == "none")
@@ -205,8 +209,6 @@ def _checked_scorer(setting: _Setting, base: LoadedBase) -> Scorer:
         setting.reserve.release()
     scorer = _together(setting, base, build_scorer(choice, base, plan, emit, quantization))
     compare(expected, scorer, base.trainable, base.computes)
-    if setting.options.matmul_precision == "bfloat16" and isinstance(base.trainable, Adapter):
-        round_products(scorer, rows, base.trainable, emit)
     trim_heap()  # memory that was needed to make the copies
     return scorer
 

@@ -21,7 +21,7 @@ from tunesmith.models.options_check import check_options
 from tunesmith.models.registry import resolve_base
 from tunesmith.moderation.scan_analyser import job_analysers
 from tunesmith.render.renderer import Renderer, load_renderer
-from tunesmith.settings import Resources, Settings, TrainingOptions
+from tunesmith.settings import LORA_ONLY, Resources, Settings, TrainingOptions
 from tunesmith.store import FileRow, JobFiles, JobRow, JobStatus, Lease, NewEvent, Store
 from tunesmith.worker.data_warnings import leak_notices, moderation_notices
 from tunesmith.worker.evaluation import demand_rows, split_of
@@ -172,7 +172,11 @@ def job_options(job: JobRow, settings: Settings) -> TrainingOptions:
 
     A changed setting does not change a job under way.
     """
-    return TrainingOptions.model_validate({**settings.training_options().model_dump(), **job.options})
+    given, plain = job.options, TrainingOptions().model_dump()
+    missing = {**settings.training_options().model_dump(), "matmul_precision": "float32"}  # in jobs of earlier versions
+    if given.get("adapter", missing["adapter"]) == "none":
+        missing |= {name: plain[name] for name in LORA_ONLY}
+    return TrainingOptions.model_validate({**missing, **given})
 
 
 def resources_of(job: JobRow, settings: Settings) -> Resources:

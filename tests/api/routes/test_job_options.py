@@ -145,6 +145,7 @@ def test_all_weights_have_a_rate_of_their_own_and_no_lora(create: Callable[..., 
         ({"n_epochs": 8}, "n_epochs", "send it under 'hyperparameters'"),
         ({"adapter": "none", "lora_rank": 8}, "lora_rank", "is for LoRA, but this job's adapter is 'none'"),
         ({"adapter": "none", "quantization": "nf4"}, "quantization", "is for LoRA"),
+        ({"adapter": "none", "matmul_precision": "bfloat16"}, "matmul_precision", "is for LoRA"),
     ],
 )
 def test_a_wrong_option_is_named_with_value_and_limit(

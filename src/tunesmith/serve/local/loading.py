@@ -141,7 +141,10 @@ def _unit(settings: Settings) -> DotUnit:
 def _use_dots(runner: Runner, unit: DotUnit, base_dir: Path, settings: Settings) -> None:
     """Products of rounded activations, unless they are off; measured at the first load, and kept."""
     if not isinstance(runner, CompiledRunner) or not runner.takes_dots:
-        log.warning("serve_matmul_precision: exact products, as the base is not served in bfloat16", base=base_dir.name)
+        log.warning(
+            "serve_matmul_precision: exact products; its layers are not in bfloat16, or have odd sizes",
+            base=base_dir.name,
+        )
         return
     note = settings.paths.serve / f"{fingerprint(base_dir)}-{__version__}-{unit.name.lower()}.json"
     finding = read_finding(note)

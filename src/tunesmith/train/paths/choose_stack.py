@@ -23,7 +23,7 @@ from tunesmith.families.support import is_recurrent
 from tunesmith.families.table import STAND_INS, family_gap
 from tunesmith.kernels.vectors import LANES
 from tunesmith.models.facts import Stored, stored_width
-from tunesmith.models.options_check import refuse_blocks, refuse_precision
+from tunesmith.models.options_check import refuse_blocks
 from tunesmith.settings import Quantization
 from tunesmith.train.adapters.checkpoint import TrainableParameters
 from tunesmith.train.adapters.lora import Adapter
@@ -65,8 +65,6 @@ def choose_stack(
     gap = padded or (SHARDED if sharded else None) or _plan_gap(spec, plan) or compiled_layers_gap(model, trainable)
     if in_blocks(spec.options.quantization):
         refuse_blocks(gap, spec.options.quantization)
-    if spec.options.matmul_precision == "bfloat16":
-        refuse_precision(gap)
     if padded is not None:
         return StackChoice("padded", f"The layers run on padded rows: {padded}.", trains)
     if gap is None:

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from tunesmith.kernels.dots.unit import DotUnit, dot_unit
-from tunesmith.models.options_check import NO_UNIT, refuse_precision
+from tunesmith.models.options_check import NO_UNIT
+from tunesmith.train.adapters.checkpoint import TrainableParameters
 from tunesmith.train.adapters.lora import Adapter
 from tunesmith.train.core.packing import TokenRow
 from tunesmith.train.paths.compiled import CompiledLayers
+from tunesmith.train.paths.layer_stack import LayerStack
 from tunesmith.train.paths.scoring import Scorer, TreeScorer
 from tunesmith.train.paths.verify import BF16_MEAN_TOLERANCE, expect
 from tunesmith.train.protocol.events import Listener, Log
@@ -22,20 +24,26 @@ MOST_OF_GRADIENT = 0.1  # of its norm; rounding makes some hundredths, a wrong p
 NAMES = {DotUnit.VECTOR: "AVX512-BF16", DotUnit.TILES: "AMX"}
 
 
-def round_products(scorer: Scorer, rows: Sequence[TokenRow], adapter: Adapter, emit: Listener) -> None:
+def round_products(scorer: Scorer, rows: Sequence[TokenRow], trainable: TrainableParameters, emit: Listener) -> None:
     """Has this processor's unit multiply, unless it computes something else.
 
-    Raises InvalidRequest where there is none, or where it does not multiply what this run has.
+    Where it cannot multiply what this run has, products are exact, and an event says why: a job that has waited for its
+    turn, or is resumed on another machine, is not lost over its speed.
     """
     unit, layers = dot_unit(), scorer.stack if isinstance(scorer, TreeScorer) else None
-    if not unit:
-        refuse_precision(NO_UNIT)
-    if not isinstance(layers, CompiledLayers):
-        refuse_precision("its layers do not run as compiled code")
-    elif not layers.takes_dots:
-        refuse_precision("the weights of its layers are not bfloat16 numbers, or have odd sizes")
+    gap = _gap(unit, layers)
+    if gap is None and isinstance(layers, CompiledLayers) and isinstance(trainable, Adapter):
+        _switch_on(layers, unit, scorer, rows, trainable, emit)
     else:
-        _switch_on(layers, unit, scorer, rows, adapter, emit)
+        emit(Log("warn", f"matmul_precision is 'bfloat16', but products stay exact: {gap}."))
+
+
+def _gap(unit: DotUnit, layers: LayerStack | None) -> str | None:
+    if not unit:
+        return NO_UNIT
+    if not isinstance(layers, CompiledLayers):
+        return "the layers do not run as compiled code"
+    return None if layers.takes_dots else "the weights of the layers are not kept in bfloat16, or have odd sizes"
 
 
 def _switch_on(

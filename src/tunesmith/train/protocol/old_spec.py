@@ -68,4 +68,6 @@ def fingerprinted(spec: "TrainSpec") -> JsonObject:
     value = spec.to_json()
     kept: JsonObject = {name: value[name] for name in ("base_name", *UNCHANGED)}
     same: JsonObject = {name: cast(JsonValue, getattr(options, name)) for name in SAME_NAME}
+    if options.matmul_precision != "float32":  # which no release before it had
+        same["matmul_precision"] = options.matmul_precision
     return {**kept, **same, "lora": lora, "learning_rate": spec.learning_rate}
