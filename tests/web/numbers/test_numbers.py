@@ -73,6 +73,7 @@ def _wrong(browser: TestClient, settings: Settings, pages: Pages, store: Store) 
     } - ELSEWHERE.keys()
     wrong = {}
     for one in checks:
+        before = pages.get(one.again) if one.again else None
         with statements(store) as heard:
             answer = browser.get(one.address)
         assert answer.status_code == 200, one.address
@@ -80,7 +81,8 @@ def _wrong(browser: TestClient, settings: Settings, pages: Pages, store: Store) 
             wrong[f"{one.address} reads twice"] = [*heard.repeated()]
         words = Words(answer.text).text
         said = [*one.said, *rooms(words, settings)]
-        answers = [one.answers, pages.get(one.again) if one.again else None]
+        after = pages.get(one.again) if one.again else None
+        answers = [one.answers, before, after]  # when a key was used last is written now and then
         if found := [*missing(words, said), *unexplained(words, said, answers)]:
             wrong[one.address] = found
         chinese = browser.get(one.address, headers={"accept-language": "zh"}).text
