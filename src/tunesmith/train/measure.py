@@ -99,7 +99,7 @@ def benchmark_of(
 def record_job(folder: Path, spec: TrainSpec, seen: Seen) -> Benchmark | None:
     """Keeps the speed of a job below `folder`; None where it says too little.
 
-    Preference pairs are computed otherwise, bases in nf4 are slower and rounded products faster: they say nothing.
+    Preference pairs are computed otherwise, bases in nf4 and rounded products take other times: they say nothing.
     """
     others = spec.options.quantization == "nf4" or spec.options.matmul_precision != "float32"
     if spec.method != "supervised" or others or len(seen.steps) < LEAST_JOB_STEPS:

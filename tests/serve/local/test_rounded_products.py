@@ -12,6 +12,7 @@ import numpy
 import pytest
 import torch
 from numpy.typing import NDArray
+from tests.families.zoo import SIZES as ZOO_SIZES
 from tests.families.zoo import ZOO, build
 from tests.render.bases import VOCABULARY, make_base
 from tests.serve.local.test_compiled_families import RANKS, one_thread, text, write_lora  # noqa: F401 - a fixture
@@ -31,19 +32,8 @@ from tunesmith.settings import Settings
 
 FAMILIES = ["llama", "phi3", "gemma3_text", "olmo2", "granite"]
 WIDE: dict[str, object] = {"hidden_size": 64, "intermediate_size": 96}
-SIZES = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "max_position_embeddings": 512,
-}
+SIZES = {**ZOO_SIZES, "vocab_size": VOCABULARY}
 WEIGHTS: Width = "bfloat16"
-
-
 Chunk: TypeAlias = SequenceChunk[AnyAdapter]
 
 

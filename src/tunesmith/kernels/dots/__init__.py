@@ -1,6 +1,6 @@
 """Dot products of bfloat16 numbers, with sums in float32.
 
-Processors with AVX512-BF16 or AMX multiply bfloat16 numbers at twice the rate of float32 ones, or at many times that.
+AVX512-BF16 multiplies pairs of bfloat16 numbers with one instruction, AMX whole tiles of them.
 The weights of a bfloat16 base are such numbers; what they are multiplied with is rounded to them, so a product is not
 that of float32 weights: it is a choice, and off unless asked for.
 

@@ -74,10 +74,9 @@ class TrainSpec:
         _require(multiplier > 0, "learning_rate_multiplier", multiplier, "above 0")
         _require(self.max_tokens is None or self.max_tokens >= 2, "max_tokens", self.max_tokens, "at least 2")
         frozen, quantization = self.options.adapter == "lora", self.options.quantization
-        where = "'none' where all weights are trained (adapter 'none')"
-        _require(frozen or quantization == "none", "quantization", quantization, where)
-        precision, exact = self.options.matmul_precision, where.replace("'none'", "'float32'", 1)
-        _require(frozen or precision == "float32", "matmul_precision", precision, exact)
+        precision, where = self.options.matmul_precision, "where all weights are trained (adapter 'none')"
+        _require(frozen or quantization == "none", "quantization", quantization, f"'none' {where}")
+        _require(frozen or precision == "float32", "matmul_precision", precision, f"'float32' {where}")
         _require(self.keep_checkpoints >= 1, "keep_checkpoints", self.keep_checkpoints, "at least 1")
         known = re.fullmatch(DEVICES, self.device) is not None
         _require(known, "device", self.device, "auto, cpu, cuda, or one of several GPUs, such as cuda:1")
